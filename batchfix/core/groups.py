@@ -1,0 +1,330 @@
+"""Groups: labels become codes, codes become sorted slices, slices become moments.
+
+Sort once, then loop over slices. `group_moments` reads the matrix once; what it
+returns merges exactly with what other rows give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..exceptions import BatchfixError
+from . import blocks
+from .affine import Affine
+from .moments import CoMoments, Moments
+
+PILOT_ROWS = 32
+"""Rows whose mean the others are shifted by.
+
+Sum and sum of squares of x - k lose at most a factor n / m to cancellation when k is
+the mean of m of the n rows, whatever the data: with blocks of 4096 rows that is 128.
+"""
+
+SMALLEST_M2 = 1e-306
+"""Below this a sum of squares has lost its digits to underflow."""
+
+MASKED_COLUMNS = 256
+
+INFINITE = (
+    "X must be finite or NaN (missing), got infinity. "
+    "Replace infinities by NaN, or find the division or logarithm they came from."
+)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Rows sorted by group: group k is `order[starts[k]:starts[k + 1]]`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> groups = Groups.of(np.array([1, 0, 1]), 2)
+    >>> groups.order.tolist(), groups.starts.tolist()
+    ([1, 0, 2], [0, 1, 3])
+    """
+
+    order: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, codes: np.ndarray, n_groups: int) -> Groups:
+        """Sort rows by code (0 .. n_groups - 1), rows of one group in their old order."""
+        small = codes.astype(np.uint16) if n_groups < 1 << 16 else codes
+        order = np.argsort(small, kind="stable")
+        counts = np.bincount(codes, minlength=n_groups)
+        return cls(order, np.concatenate([[0], np.cumsum(counts)]))
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Rows a group."""
+        return np.diff(self.starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def rows(self, k: int) -> np.ndarray:
+        """Row numbers of group k."""
+        return self.order[self.starts[k] : self.starts[k + 1]]
+
+
+def group_moments(X: np.ndarray, groups: Groups, z: np.ndarray) -> CoMoments:
+    """Moments of X (n, p) with design columns z (n, q), group by group.
+
+    NaN in X is missing: it is not counted, and its row does not count for that
+    feature's statistics of z either. Infinity is an error. float32 is read as it
+    is; all sums are float64.
+
+    Raises
+    ------
+    BatchfixError
+        X holds an infinity, or values so large or small that squares leave float64.
+    """
+    step = blocks.rows_per_block(X.shape[1])
+    tasks = [
+        (k, groups.order[a:b])
+        for k in range(len(groups))
+        for a, b in blocks.spans(int(groups.starts[k]), int(groups.starts[k + 1]), step)
+    ]
+    by_columns: list[CoMoments] = []
+    for _, block in blocks.column_blocks(X):
+        parts = blocks.run(lambda task: _block_moments(block, task[1], z), tasks, block.nbytes)
+        merged: list[CoMoments | None] = [None] * len(groups)
+        for (k, _), part in zip(tasks, parts, strict=True):
+            so_far = merged[k]
+            merged[k] = part if so_far is None else so_far + part
+        empty = _empty(block.shape[1], z.shape[1])
+        by_columns.append(CoMoments.join([empty if m is None else m for m in merged]))
+    return _beside(by_columns)
+
+
+def apply_groups(
+    X: np.ndarray, groups: Groups, maps: Affine, z: np.ndarray, out: np.ndarray
+) -> None:
+    """Write `maps` of each group, applied to its rows of X, into the same rows of `out`.
+
+    Parameters
+    ----------
+    X : array (n, p), float32 or float64
+    groups : Groups
+        Groups of the n rows.
+    maps : Affine of arrays (B, p), loading (B, q, p) or None
+    z : array (n, q)
+        What the loading multiplies.
+    out : array (n, p) of X's dtype
+        May be X itself. Rows in no group are left alone.
+
+    Raises
+    ------
+    BatchfixError
+        X holds an infinity. Rows already written stay so: look before with
+        `check_no_infinity` when `out` is X.
+    """
+    step = blocks.rows_per_chunk(X.shape[1])
+    for columns, block in blocks.column_blocks(X):
+        target = out[:, columns]
+        pieces = [_Piece.of(maps, k, columns, X.dtype) for k in range(len(groups))]
+        tasks = [
+            (k, groups.order[a:b])
+            for k in range(len(groups))
+            for a, b in blocks.spans(int(groups.starts[k]), int(groups.starts[k + 1]), step)
+        ]
+        share = -(-len(tasks) // max(1, min(len(tasks), 4 * blocks.n_threads())))
+        lots = [tasks[a:b] for a, b in blocks.spans(0, len(tasks), max(1, share))]
+
+        def work(lot: list[tuple[int, np.ndarray]]) -> None:
+            longest = max(len(rows) for _, rows in lot)
+            buffer = np.empty((longest, block.shape[1]), dtype=X.dtype)
+            for k, rows in lot:
+                chunk = blocks.gather(block, rows, buffer)
+                if blocks.any_infinite(chunk):
+                    raise BatchfixError(INFINITE)
+                pieces[k].apply(chunk, z[rows])
+                target[rows] = chunk
+
+        blocks.run(work, lots, block.nbytes)
+
+
+def check_no_infinity(X: np.ndarray) -> None:
+    """Raise if X holds an infinity: one read, nothing written."""
+    step = blocks.rows_per_chunk(X.shape[1])
+
+    def work(span: tuple[int, int]) -> None:
+        if blocks.any_infinite(X[span[0] : span[1]]):
+            raise BatchfixError(INFINITE)
+
+    blocks.run(work, blocks.spans(0, len(X), 4 * step), X.nbytes)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One group's map in X's dtype, with the steps that do nothing left out.
+
+    In float32 the center is rounded, and the rounding is moved into the shift, so that
+    x - center is exact where it matters: near the center.
+    """
+
+    center: np.ndarray | None
+    scale: np.ndarray | None
+    shift: np.ndarray | None
+    loading: np.ndarray | None
+
+    @classmethod
+    def of(cls, maps: Affine, k: int, columns: slice, dtype: np.dtype) -> _Piece:
+        center, scale, shift = (a[k, columns] for a in (maps.center, maps.scale, maps.shift))
+        loading = None if maps.loading is None else maps.loading[k][:, columns]
+        if loading is not None:
+            loading = loading.astype(dtype, copy=False) if loading.any() else None
+        if (scale == 1).all():
+            move = shift - center
+            return cls(None, None, move.astype(dtype) if move.any() else None, loading)
+        rounded = center.astype(dtype)
+        shift = shift + (rounded - center) * scale
+        return cls(rounded, scale.astype(dtype), shift.astype(dtype), loading)
+
+    def apply(self, chunk: np.ndarray, z: np.ndarray) -> None:
+        if self.center is not None:
+            chunk -= self.center
+        if self.scale is not None:
+            chunk *= self.scale
+        if self.shift is not None:
+            chunk += self.shift
+        if self.loading is not None:
+            chunk += z.astype(chunk.dtype, copy=False) @ self.loading
+
+
+def _empty(p: int, q: int) -> CoMoments:
+    """Moments of no row, as one group."""
+    return CoMoments(
+        x=Moments(*(np.zeros((1, p)) for _ in range(3))),
+        z_mean=np.zeros((1, q, 1)),
+        zz=np.zeros((1, q, q, 1)),
+        zx=np.zeros((1, q, p)),
+        rows=np.zeros(1),
+        row_z_mean=np.zeros((1, q)),
+        row_zz=np.zeros((1, q, q)),
+    )
+
+
+def _beside(parts: list[CoMoments]) -> CoMoments:
+    """Lay features side by side; parts with and without missing values may be mixed."""
+    if len(parts) == 1:
+        return parts[0]
+    wide = not all(part.complete for part in parts)
+
+    def widen(a: np.ndarray, p: int) -> np.ndarray:
+        return np.broadcast_to(a, a.shape[:-1] + (p,))
+
+    def lay(name: str) -> np.ndarray:
+        if not wide:
+            first: np.ndarray = getattr(parts[0], name)
+            return first
+        return np.concatenate([widen(getattr(c, name), c.x.n.shape[1]) for c in parts], axis=-1)
+
+    return CoMoments(
+        x=Moments(*(np.concatenate([getattr(c.x, f) for c in parts], 1) for f in ("n", "mean", "m2"))),
+        z_mean=lay("z_mean"),
+        zz=lay("zz"),
+        zx=np.concatenate([c.zx for c in parts], axis=-1),
+        rows=parts[0].rows,
+        row_z_mean=parts[0].row_z_mean,
+        row_zz=parts[0].row_zz,
+    )
+
+
+def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
+    """Moments of some rows of one group: one pass, shifted by the mean of the first rows."""
+    n, p, q = len(rows), X.shape[1], z.shape[1]
+    z_rows = z[rows]
+    z_mean = z_rows.mean(axis=0)
+    z_centred = z_rows - z_mean
+    zz = z_centred.T @ z_centred
+
+    pilot = X[rows[:PILOT_ROWS]].astype(np.float64)
+    first = pilot[0].copy()
+    pilot -= first  # a constant feature keeps its exact value as the shift, and m2 = 0
+    shift = first + pilot.mean(axis=0)
+    step = min(n, blocks.rows_per_chunk(p))
+    raw, work = blocks.buffers(X, step)
+    total, squares, zx = np.zeros(p), np.zeros(p), np.zeros((q, p))
+    with np.errstate(all="ignore"):  # what overflows or is NaN is looked at below
+        for a, b in blocks.spans(0, n, step):
+            chunk = work[: b - a]
+            np.subtract(blocks.gather(X, rows[a:b], raw), shift, out=chunk)
+            total += np.add.reduce(chunk, axis=0)
+            if q:
+                zx += z_centred[a:b].T @ chunk
+            np.multiply(chunk, chunk, out=chunk)
+            squares += np.add.reduce(chunk, axis=0)
+        offset = total / n
+        m2 = np.maximum(squares - total * offset, 0.0)
+        odd = np.flatnonzero(~np.isfinite(squares))
+        _check_underflow(m2, np.vstack([pilot, total]))
+
+    count, mean = np.full(p, float(n)), shift + offset
+    z_mean_, zz_ = z_mean[:, None], zz[:, :, None]
+    if odd.size:
+        if q:
+            z_mean_, zz_ = np.tile(z_mean_, p), np.tile(zz_, p)
+        for a, b in blocks.spans(0, odd.size, MASKED_COLUMNS):
+            j = odd[a:b]
+            part = _masked_moments(X[np.ix_(rows, j)].astype(np.float64), z_centred)
+            count[j], mean[j], m2[j], zx[:, j] = part[:4]
+            if q:
+                z_mean_[:, j], zz_[:, :, j] = z_mean[:, None] + part[4], part[5]
+    return CoMoments(
+        x=Moments(count[None], mean[None], m2[None]),
+        z_mean=z_mean_[None],
+        zz=zz_[None],
+        zx=zx[None],
+        rows=np.array([float(n)]),
+        row_z_mean=z_mean[None],
+        row_zz=zz[None],
+    )
+
+
+def _masked_moments(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Two passes over columns with missing values; x (n, p), z (n, q) about its row mean."""
+    missing = np.isnan(x)
+    if np.isinf(x).any():
+        raise BatchfixError(INFINITE)
+    seen = ~missing
+    count = seen.sum(axis=0).astype(np.float64)
+    safe = np.maximum(count, 1.0)
+    first = np.take_along_axis(x, seen.argmax(axis=0)[None], axis=0)[0]
+    first = np.where(count > 0, first, 0.0)
+    x -= first
+    x[missing] = 0.0
+    offset = x.sum(axis=0) / safe
+    x -= offset
+    x[missing] = 0.0
+    left = x.sum(axis=0) / safe  # what rounding left in the mean
+    with np.errstate(over="ignore", invalid="ignore"):
+        m2 = np.maximum((x * x).sum(axis=0) - left * left * count, 0.0)
+    if not np.isfinite(m2).all():
+        raise BatchfixError(
+            "The squares of X must fit float64, got values about 1e154 or more apart. "
+            "Rescale X, for example divide it by a power of ten."
+        )
+    _check_underflow(m2, x)
+    mean = np.where(count > 0, first + offset + left, 0.0)
+
+    weights = seen.astype(np.float64)
+    z_mean = (z.T @ weights) / safe
+    q = z.shape[1]
+    products = (z[:, :, None] * z[:, None, :]).reshape(len(z), q * q)
+    zz = (products.T @ weights).reshape(q, q, x.shape[1]) - (z_mean[:, None] * (z_mean[None] * count))
+    zx = z.T @ x - z_mean * (left * count)
+    return count, mean, m2, zx, z_mean, zz
+
+
+def _check_underflow(m2: np.ndarray, differences: np.ndarray) -> None:
+    small = np.flatnonzero(m2 < SMALLEST_M2)
+    if small.size and bool((differences[:, small] != 0).any()):
+        spread = float(np.abs(differences[:, small]).max())
+        if spread < 1e-140:
+            raise BatchfixError(
+                "The squares of X must fit float64, got a feature whose values differ by about "
+                f"{spread:.1g}. Rescale X, for example multiply it by a power of ten."
+            )

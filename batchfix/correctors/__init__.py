@@ -1,0 +1,7 @@
+"""Correctors: scikit-learn transformers over the core."""
+
+from .batch import BatchCorrector
+from .combat import ComBat
+from .linear import LinearCorrector
+
+__all__ = ["BatchCorrector", "ComBat", "LinearCorrector"]

@@ -1,0 +1,244 @@
+"""BatchCorrector: location and scale of every batch, as measured or mildly shrunk."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..core import location_scale as core
+from ..core.affine import Affine, Frame
+from ..core.design import BatchStatistics, LinearFit
+from ..core.groups import Groups
+from ..core.robust import grouped_mad, grouped_median
+from ..exceptions import (
+    BatchfixError,
+    NothingToCorrectWarning,
+    SingletonBatchWarning,
+    TooFewFeaturesError,
+    UnmergeableError,
+)
+from . import inputs
+from .base import BatchwiseCorrector, Rows, Solution, warn_constant
+
+LOCATIONS, SCALES = ("mean", "median", None), ("std", "mad", None)
+TARGETS = ("pooled", "standard")
+
+
+class BatchCorrector(BatchwiseCorrector):
+    """Correction of location and scale by batch, feature by feature.
+
+        x* = location + (x - location_b) scale / scale_b
+
+    Parameters
+    ----------
+    location : {"mean", "median", None}, default "mean"
+        What a batch is centred by. None moves nothing: x* = x scale / scale_b.
+    scale : {"std", "mad", None}, default "std"
+        What a batch's spread is measured by (ddof 1; MAD made consistent with the standard deviation). None scales
+        nothing. A batch with one row, or without spread in a feature, is only located there.
+    target : {"pooled", "standard"}, default "pooled"
+        Frame of the result: the pooled one (location averaged over rows, variance pooled within batches), or
+        location 0 and scale 1.
+    shrinkage : {None, "eb"}, default None
+        "eb" shrinks each batch's location and variance across features, as ComBat does.
+    batch_key, keep_keys, keep_factors, keep_numbers, keep_at_transform, keep_y, reference_batch, handle_unknown, copy
+        See ComBat. What is kept needs location "mean" and scale "std" or None.
+
+    Attributes
+    ----------
+    batches_, batch_counts_, affine_, coef_, estimability_, moments_, statistics_
+        See ComBat.
+    location_, scale_ : arrays (B, p)
+        Frame of each batch, at the training mean of what is kept.
+
+    References
+    ----------
+    Location and scale adjustment: Johnson, Li and Rabinovic 2007, Biostatistics 8, section 2. MAD: Rousseeuw and
+    Croux 1993, JASA 88, 1273-1283.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1.0], [3.0], [11.0], [13.0]])
+    >>> BatchCorrector().fit_transform(X, batch=["a", "a", "b", "b"]).ravel().tolist()
+    [6.0, 8.0, 6.0, 8.0]
+    """
+
+    def __init__(
+        self,
+        *,
+        location: str | None = "mean",
+        scale: str | None = "std",
+        target: str = "pooled",
+        shrinkage: str | None = None,
+        batch_key: inputs.Key | None = None,
+        keep_keys: Sequence[inputs.Key] | None = None,
+        keep_factors: Sequence[str] | None = None,
+        keep_numbers: Sequence[str] | None = None,
+        keep_at_transform: bool = True,
+        keep_y: bool = False,
+        reference_batch: Any = None,
+        handle_unknown: str = "error",
+        copy: bool = True,
+    ) -> None:
+        self.location = location
+        self.scale = scale
+        self.target = target
+        self.shrinkage = shrinkage
+        self.batch_key = batch_key
+        self.keep_keys = keep_keys
+        self.keep_factors = keep_factors
+        self.keep_numbers = keep_numbers
+        self.keep_at_transform = keep_at_transform
+        self.keep_y = keep_y
+        self.reference_batch = reference_batch
+        self.handle_unknown = handle_unknown
+        self.copy = copy
+
+    @property
+    def location_(self) -> np.ndarray:
+        """Location (B, p) of each batch."""
+        return np.concatenate([s.source.location for s in (self.solution_, *self._adapted)])
+
+    @property
+    def scale_(self) -> np.ndarray:
+        """Scale (B, p) of each batch."""
+        return np.concatenate([s.source.scale for s in (self.solution_, *self._adapted)])
+
+    @property
+    def _robust(self) -> bool:
+        return self.location == "median" or self.scale == "mad"
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for name, allowed in (
+            ("location", LOCATIONS), ("scale", SCALES), ("target", TARGETS), ("shrinkage", (None, "eb"))
+        ):
+            if getattr(self, name) not in allowed:
+                raise BatchfixError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
+
+    @property
+    def partial_fit(self) -> Any:
+        """Add rows to what is known, as `fit` has its parameters; not with a median or a MAD, which do not add up."""
+        if self._robust:
+            raise UnmergeableError(
+                "partial_fit must be given statistics that add up, got a median or a MAD, which do not. "
+                "Use location='mean' and scale='std', or fit on all rows at once."
+            )
+        return super().partial_fit
+
+    def _warn_unlabelled(self) -> None:
+        if self.target != "standard":
+            super()._warn_unlabelled()
+            return
+        warnings.warn(
+            "BatchCorrector was fitted without batch labels: all rows are standardised together, and nothing is "
+            "corrected between batches. Pass batch=, or set batch_key.",
+            NothingToCorrectWarning,
+            stacklevel=4,
+        )
+
+    def _measure(self, rows: Rows, **extra: Any) -> BatchStatistics:
+        if self._robust and rows.columns:
+            raise BatchfixError(
+                f"What is kept must be estimated by least squares, got location={self.location!r} and "
+                f"scale={self.scale!r}. Use location='mean' and scale='std', or keep nothing."
+            )
+        statistics = super()._measure(rows, **extra)
+        if not self._robust:
+            return statistics
+        groups = Groups.of(rows.first.codes, len(rows.first.values))
+        return replace(statistics, robust=_robust_frame(rows.X, groups))
+
+    def _frames(self, statistics: BatchStatistics, fit: LinearFit) -> tuple[Frame, Frame, Frame, dict[str, Any]]:
+        reference = self._reference(statistics.batches)
+        measured = Frame(fit.location, core.spread(fit.rss, fit.n))
+        if statistics.robust is not None:
+            measured = self._robustly(measured, statistics.robust, fit.n)
+        flat = core.without_spread(measured, statistics.eps)
+        if self.scale is not None and len(fit.n) > 1:
+            self._warn_flat(statistics, flat, fit.n)
+        measured = Frame(measured.location, np.where(flat, np.nan, measured.scale))
+        pooled = core.pooled_frame(measured, fit.n, statistics.moments.rows)
+        target = pooled
+        if reference is not None:
+            target = core.filled(Frame(measured.location[reference], measured.scale[reference]), pooled)
+        source = self._source(measured, fit.n, target)
+        if reference is not None:
+            source.location[reference], source.scale[reference] = target.location, target.scale
+        details = {"eps": statistics.eps, "target": target}
+        return self._asked(source), self._asked(target), self._asked(pooled), details
+
+    def _robustly(self, measured: Frame, robust: Frame, n: np.ndarray) -> Frame:
+        """The measures that were asked for: median or mean, MAD or standard deviation."""
+        location = robust.location if self.location == "median" else measured.location
+        scale = np.where(n > 1, robust.scale, np.nan) if self.scale == "mad" else measured.scale
+        return Frame(location, scale)
+
+    def _observe(
+        self, X: np.ndarray, z: np.ndarray, solution: Solution, *, about: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        n, location, rss = super()._observe(X, z, solution, about=about)
+        if self._robust:
+            robust = _robust_frame(X, Groups.of(np.zeros(len(X), dtype=int), 1))
+            measured = self._robustly(Frame(location, core.spread(rss, n)), robust, n)
+            location, rss = measured.location, measured.scale**2 * (n - 1)
+        return n, location, rss
+
+    def _new_frame(
+        self, solution: Solution, n: np.ndarray, rows: int, location: np.ndarray, rss: np.ndarray
+    ) -> tuple[Frame, dict[str, Any]]:
+        measured = Frame(location, core.spread(rss, n))
+        flat = core.without_spread(measured, solution.details["eps"])
+        measured = Frame(location, np.where(flat, np.nan, measured.scale))
+        return self._asked(self._source(measured, n, solution.details["target"])), solution.details
+
+    def _source(self, measured: Frame, n: np.ndarray, target: Frame) -> Frame:
+        if self.shrinkage is None:
+            return core.filled(measured, target)
+        if n.shape[1] < 2:
+            raise TooFewFeaturesError(
+                f"shrinkage='eb' learns from a batch's other features and must have at least two, got {n.shape[1]}. "
+                "Use shrinkage=None."
+            )
+        return core.shrunk(measured, n, target, location_only=self.scale is None)
+
+    def _asked(self, frame: Frame) -> Frame:
+        """Location 0 or scale 1 for what is not corrected."""
+        location = np.zeros_like(frame.location) if self.location is None else frame.location
+        scale = np.ones_like(frame.scale) if self.scale is None else frame.scale
+        return Frame(location, scale)
+
+    def _finish(self, maps: Affine, solution: Solution) -> Affine:
+        if self.target == "pooled":
+            return maps
+        shape = maps.scale.shape
+        standard = Affine.standardize(solution.target) @ maps
+        return Affine(
+            np.broadcast_to(standard.center, shape),
+            np.broadcast_to(standard.scale, shape),
+            np.broadcast_to(standard.shift, shape),
+            standard.loading,
+        )
+
+    def _warn_flat(self, statistics: BatchStatistics, flat: np.ndarray, n: np.ndarray) -> None:
+        alone = np.flatnonzero(statistics.moments.rows == 1)
+        if len(alone):
+            warnings.warn(
+                f"{len(alone)} batch{'es have' if len(alone) > 1 else ' has'} one row, which has no spread: corrected "
+                "in location only.",
+                SingletonBatchWarning,
+                stacklevel=6,
+            )
+        still = np.flatnonzero((flat & (n > 1)).any(axis=0))
+        if len(still):
+            warn_constant(len(still), int(still[0]), "constant within a batch: only located there, not scaled.")
+
+
+def _robust_frame(X: np.ndarray, groups: Groups) -> Frame:
+    location = grouped_median(X, groups.order, groups.starts)
+    return Frame(location, grouped_mad(X, groups.order, groups.starts, center=location))

@@ -1,0 +1,1 @@
+"""Preprocessing functions on AnnData: the door that scverse users expect."""
