@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: the mathematics, without pandas, scikit-learn or torch."""

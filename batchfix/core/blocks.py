@@ -31,6 +31,11 @@ THREAD_BYTES = 1 << 21
 
 MAX_THREADS = 8
 
+INFINITE = (
+    "X must be finite or NaN (missing), and so small that its correction fits the dtype; got infinity. "
+    "Replace infinities by NaN, or find the division or logarithm they came from."
+)
+
 
 @cache
 def _blas() -> ThreadpoolController:
@@ -95,7 +100,10 @@ def column_blocks(X: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def gather(X: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Copy rows of a C-contiguous X into the first rows of the buffer `out`."""
+    """Rows of a C-contiguous X: a view where they are neighbours, else copied into the first rows of `out`."""
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first == len(rows) - 1:  # rows of a group are in rising order
+        return X[first : last + 1]
     into = out[: len(rows)]
     np.take(X, rows, axis=0, out=into, mode="clip")  # "raise" would make numpy buffer `out`
     return into
@@ -110,5 +118,6 @@ def buffers(X: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 def any_infinite(X: Any) -> bool:
     """Whether a cache-sized piece holds an infinity. NaN is not one."""
-    total = np.add.reduce(X, axis=None)
+    with np.errstate(all="ignore"):
+        total = np.add.reduce(X, axis=None)
     return not np.isfinite(total) and bool(np.isinf(X).any())

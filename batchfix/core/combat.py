@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .affine import Frame
-from .design import LinearFit
+from .least_squares import LinearFit
 from .moments import CoMoments
 
 NOISE = 64.0
@@ -75,9 +75,7 @@ def grand_frame(moments: CoMoments, fit: LinearFit, eps: float, reference: int |
     target = pooled
     if reference is not None:
         own = np.nan_to_num(fit.location[reference])
-        target = Frame(
-            own, _scale(rss[reference], fit.n[reference], moments.rows[reference], missing, active)
-        )
+        target = Frame(own, _scale(rss[reference], fit.n[reference], moments.rows[reference], missing, active))
     rounding = int((constant.any(axis=0) & ~exact.any(axis=0)).sum())
     return GrandFrame(target, pooled, active, rounding)
 
@@ -87,9 +85,7 @@ def _scale(rss: np.ndarray, n: np.ndarray, rows: float, missing: bool, active: n
     return np.where(active, np.sqrt(np.where(active, rss, 1.0) / count), 1.0)
 
 
-def effects(
-    location: np.ndarray, rss: np.ndarray, n: np.ndarray, target: Frame
-) -> tuple[np.ndarray, np.ndarray]:
+def effects(location: np.ndarray, rss: np.ndarray, n: np.ndarray, target: Frame) -> tuple[np.ndarray, np.ndarray]:
     """Batch effects in the common frame: location (B, p) and variance (B, p, ddof 1).
 
     NaN where there is nothing to estimate them from. sva calls them gamma.hat and delta.hat.

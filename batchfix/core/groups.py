@@ -12,25 +12,22 @@ import numpy as np
 
 from ..exceptions import BatchfixError
 from . import blocks
-from .affine import Affine
 from .moments import CoMoments, Moments
 
+PILOT_SHARE = 16
 PILOT_ROWS = 32
-"""Rows whose mean the others are shifted by.
+"""The shift k is the mean of every 16th row of a block's length, at most of 32.
 
-Sum and sum of squares of x - k lose at most a factor n / m to cancellation when k is
-the mean of m of the n rows, whatever the data: with blocks of 4096 rows that is 128.
+Sum and sum of squares of x - k lose at most a factor n / m to cancellation when k is the mean of m of the n rows,
+whatever the data: 16 in a short block, 128 in the longest (4096 rows).
 """
 
 SMALLEST_M2 = 1e-306
 """Below this a sum of squares has lost its digits to underflow."""
 
-MASKED_COLUMNS = 256
+SMALLEST_SPREAD = 1e-140
 
-INFINITE = (
-    "X must be finite or NaN (missing), got infinity. "
-    "Replace infinities by NaN, or find the division or logarithm they came from."
-)
+MASKED_COLUMNS = 256
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,11 @@ def group_moments(X: np.ndarray, groups: Groups, z: np.ndarray) -> CoMoments:
     ]
     by_columns: list[CoMoments] = []
     for _, block in blocks.column_blocks(X):
-        parts = blocks.run(lambda task: _block_moments(block, task[1], z), tasks, block.nbytes)
+
+        def work(task: tuple[int, np.ndarray], block: np.ndarray = block) -> CoMoments:
+            return _block_moments(block, task[1], z)
+
+        parts = blocks.run(work, tasks, block.nbytes)
         merged: list[CoMoments | None] = [None] * len(groups)
         for (k, _), part in zip(tasks, parts, strict=True):
             so_far = merged[k]
@@ -97,101 +98,6 @@ def group_moments(X: np.ndarray, groups: Groups, z: np.ndarray) -> CoMoments:
         empty = _empty(block.shape[1], z.shape[1])
         by_columns.append(CoMoments.join([empty if m is None else m for m in merged]))
     return _beside(by_columns)
-
-
-def apply_groups(
-    X: np.ndarray, groups: Groups, maps: Affine, z: np.ndarray, out: np.ndarray
-) -> None:
-    """Write `maps` of each group, applied to its rows of X, into the same rows of `out`.
-
-    Parameters
-    ----------
-    X : array (n, p), float32 or float64
-    groups : Groups
-        Groups of the n rows.
-    maps : Affine of arrays (B, p), loading (B, q, p) or None
-    z : array (n, q)
-        What the loading multiplies.
-    out : array (n, p) of X's dtype
-        May be X itself. Rows in no group are left alone.
-
-    Raises
-    ------
-    BatchfixError
-        X holds an infinity. Rows already written stay so: look before with
-        `check_no_infinity` when `out` is X.
-    """
-    step = blocks.rows_per_chunk(X.shape[1])
-    for columns, block in blocks.column_blocks(X):
-        target = out[:, columns]
-        pieces = [_Piece.of(maps, k, columns, X.dtype) for k in range(len(groups))]
-        tasks = [
-            (k, groups.order[a:b])
-            for k in range(len(groups))
-            for a, b in blocks.spans(int(groups.starts[k]), int(groups.starts[k + 1]), step)
-        ]
-        share = -(-len(tasks) // max(1, min(len(tasks), 4 * blocks.n_threads())))
-        lots = [tasks[a:b] for a, b in blocks.spans(0, len(tasks), max(1, share))]
-
-        def work(lot: list[tuple[int, np.ndarray]]) -> None:
-            longest = max(len(rows) for _, rows in lot)
-            buffer = np.empty((longest, block.shape[1]), dtype=X.dtype)
-            for k, rows in lot:
-                chunk = blocks.gather(block, rows, buffer)
-                if blocks.any_infinite(chunk):
-                    raise BatchfixError(INFINITE)
-                pieces[k].apply(chunk, z[rows])
-                target[rows] = chunk
-
-        blocks.run(work, lots, block.nbytes)
-
-
-def check_no_infinity(X: np.ndarray) -> None:
-    """Raise if X holds an infinity: one read, nothing written."""
-    step = blocks.rows_per_chunk(X.shape[1])
-
-    def work(span: tuple[int, int]) -> None:
-        if blocks.any_infinite(X[span[0] : span[1]]):
-            raise BatchfixError(INFINITE)
-
-    blocks.run(work, blocks.spans(0, len(X), 4 * step), X.nbytes)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """One group's map in X's dtype, with the steps that do nothing left out.
-
-    In float32 the center is rounded, and the rounding is moved into the shift, so that
-    x - center is exact where it matters: near the center.
-    """
-
-    center: np.ndarray | None
-    scale: np.ndarray | None
-    shift: np.ndarray | None
-    loading: np.ndarray | None
-
-    @classmethod
-    def of(cls, maps: Affine, k: int, columns: slice, dtype: np.dtype) -> _Piece:
-        center, scale, shift = (a[k, columns] for a in (maps.center, maps.scale, maps.shift))
-        loading = None if maps.loading is None else maps.loading[k][:, columns]
-        if loading is not None:
-            loading = loading.astype(dtype, copy=False) if loading.any() else None
-        if (scale == 1).all():
-            move = shift - center
-            return cls(None, None, move.astype(dtype) if move.any() else None, loading)
-        rounded = center.astype(dtype)
-        shift = shift + (rounded - center) * scale
-        return cls(rounded, scale.astype(dtype), shift.astype(dtype), loading)
-
-    def apply(self, chunk: np.ndarray, z: np.ndarray) -> None:
-        if self.center is not None:
-            chunk -= self.center
-        if self.scale is not None:
-            chunk *= self.scale
-        if self.shift is not None:
-            chunk += self.shift
-        if self.loading is not None:
-            chunk += z.astype(chunk.dtype, copy=False) @ self.loading
 
 
 def _empty(p: int, q: int) -> CoMoments:
@@ -214,7 +120,7 @@ def _beside(parts: list[CoMoments]) -> CoMoments:
     wide = not all(part.complete for part in parts)
 
     def widen(a: np.ndarray, p: int) -> np.ndarray:
-        return np.broadcast_to(a, a.shape[:-1] + (p,))
+        return np.broadcast_to(a, (*a.shape[:-1], p))
 
     def lay(name: str) -> np.ndarray:
         if not wide:
@@ -241,14 +147,14 @@ def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
     z_centred = z_rows - z_mean
     zz = z_centred.T @ z_centred
 
-    pilot = X[rows[:PILOT_ROWS]].astype(np.float64)
-    first = pilot[0].copy()
-    pilot -= first  # a constant feature keeps its exact value as the shift, and m2 = 0
-    shift = first + pilot.mean(axis=0)
+    pilot = X[rows[: np.clip(n // PILOT_SHARE, 1, PILOT_ROWS)]]
+    first = pilot[0].astype(np.float64)
     step = min(n, blocks.rows_per_chunk(p))
     raw, work = blocks.buffers(X, step)
     total, squares, zx = np.zeros(p), np.zeros(p), np.zeros((q, p))
     with np.errstate(all="ignore"):  # what overflows or is NaN is looked at below
+        # about the first row: a constant feature keeps its exact value as the shift, and m2 = 0
+        shift = first + (pilot - first).mean(axis=0) if len(pilot) > 1 else first
         for a, b in blocks.spans(0, n, step):
             chunk = work[: b - a]
             np.subtract(blocks.gather(X, rows[a:b], raw), shift, out=chunk)
@@ -260,7 +166,7 @@ def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
         offset = total / n
         m2 = np.maximum(squares - total * offset, 0.0)
         odd = np.flatnonzero(~np.isfinite(squares))
-        _check_underflow(m2, np.vstack([pilot, total]))
+        _check_underflow(m2, np.abs(total) + np.abs(first - pilot[-1]))
 
     count, mean = np.full(p, float(n)), shift + offset
     z_mean_, zz_ = z_mean[:, None], zz[:, :, None]
@@ -288,7 +194,7 @@ def _masked_moments(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
     """Two passes over columns with missing values; x (n, p), z (n, q) about its row mean."""
     missing = np.isnan(x)
     if np.isinf(x).any():
-        raise BatchfixError(INFINITE)
+        raise BatchfixError(blocks.INFINITE)
     seen = ~missing
     count = seen.sum(axis=0).astype(np.float64)
     safe = np.maximum(count, 1.0)
@@ -307,7 +213,7 @@ def _masked_moments(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
             "The squares of X must fit float64, got values about 1e154 or more apart. "
             "Rescale X, for example divide it by a power of ten."
         )
-    _check_underflow(m2, x)
+    _check_underflow(m2, np.abs(x).max(axis=0, initial=0.0))
     mean = np.where(count > 0, first + offset + left, 0.0)
 
     weights = seen.astype(np.float64)
@@ -320,11 +226,10 @@ def _masked_moments(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _check_underflow(m2: np.ndarray, differences: np.ndarray) -> None:
-    small = np.flatnonzero(m2 < SMALLEST_M2)
-    if small.size and bool((differences[:, small] != 0).any()):
-        spread = float(np.abs(differences[:, small]).max())
-        if spread < 1e-140:
-            raise BatchfixError(
-                "The squares of X must fit float64, got a feature whose values differ by about "
-                f"{spread:.1g}. Rescale X, for example multiply it by a power of ten."
-            )
+    """Raise where values differ but their squares vanish; `differences` are 0 where they do not differ."""
+    vanished = differences[(m2 < SMALLEST_M2) & (differences > 0) & (differences < SMALLEST_SPREAD)]
+    if vanished.size:
+        raise BatchfixError(
+            f"The squares of X must fit float64, got a feature whose values differ by about {vanished.max():.1g}. "
+            "Rescale X, for example multiply it by a power of ten."
+        )

@@ -20,7 +20,7 @@ def spread(rss: np.ndarray, n: np.ndarray) -> np.ndarray:
 def without_spread(frame: Frame, eps: float) -> np.ndarray:
     """Where a scale is missing or no more than rounding: sd <= 64 eps |location|."""
     location = np.abs(np.nan_to_num(frame.location))
-    return np.isnan(frame.scale) | (np.nan_to_num(frame.scale) <= NOISE * eps * location)
+    return np.asarray(np.isnan(frame.scale) | (np.nan_to_num(frame.scale) <= NOISE * eps * location))
 
 
 def pooled_frame(frame: Frame, n: np.ndarray, rows: np.ndarray) -> Frame:

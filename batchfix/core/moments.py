@@ -140,7 +140,7 @@ class CoMoments:
     @property
     def complete(self) -> bool:
         """Whether one set of z statistics serves every feature."""
-        return self.z_mean.shape[-1] == 1
+        return bool(self.z_mean.shape[-1] == 1)
 
     @property
     def z_count(self) -> np.ndarray:
@@ -151,7 +151,7 @@ class CoMoments:
     def __add__(self, other: CoMoments) -> CoMoments:
         """Merge group by group: the same formula with a product in place of a square."""
         n_a, n_b = self.z_count, other.z_count
-        n, share = _share(n_a, n_b)
+        _, share = _share(n_a, n_b)
         z_step = other.z_mean - self.z_mean
         z_mean = self.z_mean + z_step * share[:, None, :]
         weight = (n_a * share)[:, None, None, :]
@@ -171,14 +171,10 @@ class CoMoments:
             zx=zx,
             rows=rows,
             row_z_mean=self.row_z_mean + row_step * row_share[:, None],
-            row_zz=self.row_zz
-            + other.row_zz
-            + row_step[:, :, None] * (row_step[:, None, :] * row_weight),
+            row_zz=self.row_zz + other.row_zz + row_step[:, :, None] * (row_step[:, None, :] * row_weight),
         )
 
-    def place(
-        self, groups: np.ndarray, n_groups: int, columns: np.ndarray, n_columns: int
-    ) -> CoMoments:
+    def place(self, groups: np.ndarray, n_groups: int, columns: np.ndarray, n_columns: int) -> CoMoments:
         """Return the same statistics among `n_groups` groups and `n_columns` design columns.
 
         Group i moves to `groups[i]`, column k to `columns[k]`. New groups are empty.
@@ -212,7 +208,7 @@ class CoMoments:
             arrays = [getattr(part, name) for part in parts]
             if wide and name in ("z_mean", "zz"):
                 p = parts[0].x.mean.shape[1]
-                arrays = [np.broadcast_to(a, a.shape[:-1] + (p,)) for a in arrays]
+                arrays = [np.broadcast_to(a, (*a.shape[:-1], p)) for a in arrays]
             return np.concatenate(arrays)
 
         x = Moments(*(np.concatenate([getattr(b.x, f) for b in parts]) for f in ("n", "mean", "m2")))

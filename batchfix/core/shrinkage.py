@@ -47,6 +47,11 @@ class Prior:
 
 def _mean_and_variance(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance (ddof 1) across features, NaN left out; NaN where too few."""
+    if not np.isnan(np.add.reduce(x, axis=1)).any():  # the common case, at a third of the cost
+        n_all = x.shape[1]
+        mean = x.mean(axis=1) if n_all else np.full(len(x), np.nan)
+        off = x - mean[:, None]
+        return mean, np.einsum("bp,bp->b", off, off) / (n_all - 1) if n_all > 1 else np.full(len(x), np.nan)
     seen = ~np.isnan(x)
     n = seen.sum(axis=1).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -134,31 +139,40 @@ def _alternate(
     point = np.nanmean(variance) if np.isfinite(variance).any() else 1.0
     start = rate / (shape - 1) if known_scale else point
     g_hat = np.where(np.isnan(location), mean, location)
-    squares = np.where(n > 1, (n - 1) * np.where(np.isnan(variance), start, variance), 0.0)
-    g_old = g_hat
     d_old = np.where(np.isnan(variance), start, variance)
+    squares = np.where(n > 1, (n - 1) * d_old, 0.0)
+    g_old = g_hat.copy()
     weight, pull = t2 * n, t2 * n * g_hat
-    if known_scale:
-        fixed, inverse = 0.5 * squares + rate, 1 / (0.5 * n + shape - 1)
-    for count in range(1, max_iter + 1):
-        g_new = (pull + d_old * mean) / (weight + d_old)
-        if known_scale:
-            off = g_hat - g_new
-            d_new = (fixed + 0.5 * n * (off * off)) * inverse
-        else:
-            d_new = np.full_like(d_old, point)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step_g = np.abs(g_new - g_old) / g_old
-            step_d = np.abs(d_new - d_old) / d_old
-        change = max(_largest(step_g), _largest(step_d))
-        g_old, d_old = g_new, d_new
-        if not change > tol:
-            return g_old, d_old, True, count
+    fixed, inverse = 0.5 * squares + rate, 1 / (0.5 * n + shape - 1)
+    half = 0.5 * n * inverse
+    fixed *= inverse
+    g_new, d_new, step = np.empty_like(g_old), np.full_like(d_old, point), np.empty_like(g_old)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for count in range(1, max_iter + 1):
+            # location: (t2 n g + d mean) / (t2 n + d)
+            np.multiply(d_old, mean, out=g_new)
+            g_new += pull
+            np.add(weight, d_old, out=step)
+            g_new /= step
+            if known_scale:
+                # variance: (squares / 2 + n (g - location)^2 / 2 + rate) / (n / 2 + shape - 1)
+                np.subtract(g_hat, g_new, out=d_new)
+                d_new *= d_new
+                d_new *= half
+                d_new += fixed
+            change = max(_change(g_new, g_old, step), _change(d_new, d_old, step))
+            g_old, g_new = g_new, g_old
+            d_old, d_new = d_new, (d_old if known_scale else d_new.copy())
+            if not change > tol:
+                return g_old, d_old, True, count
     return g_old, d_old, False, max_iter
 
 
-def _largest(step: np.ndarray) -> float:
-    """Largest entry; 0 / 0, a value that was and stayed 0, is no change."""
+def _change(new: np.ndarray, old: np.ndarray, step: np.ndarray) -> float:
+    """Largest |new - old| / old, old with its sign; 0 / 0, a value that was and stayed 0, is no change."""
+    np.subtract(new, old, out=step)
+    np.abs(step, out=step)
+    step /= old
     value = float(np.max(step))
     return value if value == value else float(np.nanmax(step, initial=0.0))
 
@@ -187,9 +201,7 @@ def shrink_nonparametric(
 
     def work(task: tuple[int, int, int]) -> None:
         b, first, last = task
-        new_location[b, first:last], new_variance[b, first:last] = _weigh(
-            n[b], location[b], variance[b], first, last
-        )
+        new_location[b, first:last], new_variance[b, first:last] = _weigh(n[b], location[b], variance[b], first, last)
 
     blocks.run(work, tasks, 8 * n_batches * p * p)
     if mean_only:
@@ -197,27 +209,24 @@ def shrink_nonparametric(
     return Posterior.at_once(new_location, new_variance)
 
 
-def _weigh(
-    n: np.ndarray, g: np.ndarray, d: np.ndarray, first: int, last: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _weigh(n: np.ndarray, g: np.ndarray, d: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means of features first .. last - 1 of one batch."""
     usable = np.flatnonzero(np.isfinite(g) & np.isfinite(d) & (d > 0))
     g_j, d_j = g[usable], d[usable]
     count = n[first:last, None]
     g_i = np.where(np.isnan(g[first:last]), 0.0, g[first:last])[:, None]
     d_i = np.where(np.isnan(d[first:last]), 0.0, d[first:last])[:, None]
-    # -2 log likelihood = n log(2 pi d_j) + ((n - 1) d_i + n (g_i - g_j)^2) / d_j
+    # -2/n log likelihood = log(2 pi d_j) + ((n - 1) / n d_i + (g_i - g_j)^2) / d_j
     cost = g_i - g_j
     np.multiply(cost, cost, out=cost)
-    cost *= count
-    cost += np.maximum(count - 1, 0) * d_i
+    cost += np.maximum(count - 1, 0) / np.maximum(count, 1) * d_i
     cost *= 1 / d_j
-    cost += count * np.log(d_j)
+    cost += np.log(d_j)
     own = np.searchsorted(usable, np.arange(first, last))
     is_own = usable[np.minimum(own, len(usable) - 1)] == np.arange(first, last)
     cost[np.flatnonzero(is_own), own[is_own]] = np.inf
     cost -= cost.min(axis=1, keepdims=True)
-    cost *= -0.5
+    cost *= -0.5 * count
     np.exp(cost, out=cost)
     sums = cost @ np.stack([np.ones_like(g_j), g_j, d_j], axis=1)
     return sums[:, 1] / sums[:, 0], sums[:, 2] / sums[:, 0]

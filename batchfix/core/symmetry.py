@@ -1,4 +1,4 @@
-"""Symmetry: does a table look like counts, unlogged intensities or percentages?
+"""Symmetry: whether a table looks like counts, unlogged intensities or percentages.
 
 A correction that moves and scales assumes that a feature is spread evenly about its
 mean. A small sample of the table goes in; a sentence, or nothing, comes out.

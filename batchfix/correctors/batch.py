@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 
 from ..core import location_scale as core
 from ..core.affine import Affine, Frame
-from ..core.design import BatchStatistics, LinearFit
 from ..core.groups import Groups
+from ..core.least_squares import LinearFit
 from ..core.robust import grouped_mad, grouped_median
+from ..core.statistics import BatchStatistics
 from ..exceptions import (
     BatchfixError,
     NothingToCorrectWarning,
@@ -22,7 +22,10 @@ from ..exceptions import (
     UnmergeableError,
 )
 from . import inputs
-from .base import BatchwiseCorrector, Rows, Solution, warn_constant
+from .applying import Solution
+from .base import BatchwiseCorrector
+from .notices import warn, warn_constant
+from .rows import Rows
 
 LOCATIONS, SCALES = ("mean", "median", None), ("std", "mad", None)
 TARGETS = ("pooled", "standard")
@@ -116,7 +119,10 @@ class BatchCorrector(BatchwiseCorrector):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         for name, allowed in (
-            ("location", LOCATIONS), ("scale", SCALES), ("target", TARGETS), ("shrinkage", (None, "eb"))
+            ("location", LOCATIONS),
+            ("scale", SCALES),
+            ("target", TARGETS),
+            ("shrinkage", (None, "eb")),
         ):
             if getattr(self, name) not in allowed:
                 raise BatchfixError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
@@ -135,11 +141,10 @@ class BatchCorrector(BatchwiseCorrector):
         if self.target != "standard":
             super()._warn_unlabelled()
             return
-        warnings.warn(
+        warn(
             "BatchCorrector was fitted without batch labels: all rows are standardised together, and nothing is "
             "corrected between batches. Pass batch=, or set batch_key.",
             NothingToCorrectWarning,
-            stacklevel=4,
         )
 
     def _measure(self, rows: Rows, **extra: Any) -> BatchStatistics:
@@ -213,6 +218,11 @@ class BatchCorrector(BatchwiseCorrector):
         scale = np.ones_like(frame.scale) if self.scale is None else frame.scale
         return Frame(location, scale)
 
+    @property
+    def _unit(self) -> np.ndarray:
+        scale = super()._unit
+        return np.ones_like(scale) if self.target == "standard" else scale
+
     def _finish(self, maps: Affine, solution: Solution) -> Affine:
         if self.target == "pooled":
             return maps
@@ -228,15 +238,14 @@ class BatchCorrector(BatchwiseCorrector):
     def _warn_flat(self, statistics: BatchStatistics, flat: np.ndarray, n: np.ndarray) -> None:
         alone = np.flatnonzero(statistics.moments.rows == 1)
         if len(alone):
-            warnings.warn(
+            warn(
                 f"{len(alone)} batch{'es have' if len(alone) > 1 else ' has'} one row, which has no spread: corrected "
                 "in location only.",
                 SingletonBatchWarning,
-                stacklevel=6,
             )
         still = np.flatnonzero((flat & (n > 1)).any(axis=0))
         if len(still):
-            warn_constant(len(still), int(still[0]), "constant within a batch: only located there, not scaled.")
+            warn_constant(still, self._feature, "constant within a batch: only located there, not scaled.")
 
 
 def _robust_frame(X: np.ndarray, groups: Groups) -> Frame:

@@ -1,11 +1,10 @@
 """ComBat: location and scale of every batch, shrunk across features.
 
-    statistics -> linear model -> standardised batch effects -> posteriors -> frames
+statistics -> linear model -> standardised batch effects -> posteriors -> frames
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -14,9 +13,11 @@ import numpy as np
 
 from ..core import combat as core
 from ..core.affine import Frame
-from ..core.design import BatchStatistics, LinearFit, repr_label
+from ..core.design import repr_label
 from ..core.groups import Groups
+from ..core.least_squares import LinearFit
 from ..core.shrinkage import Posterior, Prior, shrink_location, shrink_nonparametric, shrink_parametric
+from ..core.statistics import BatchStatistics
 from ..core.ties import Ties
 from ..exceptions import (
     BatchfixError,
@@ -26,7 +27,10 @@ from ..exceptions import (
     TooFewSamplesError,
 )
 from . import inputs
-from .base import BatchwiseCorrector, Rows, Solution, warn_constant
+from .applying import Solution
+from .base import BatchwiseCorrector
+from .notices import warn, warn_constant
+from .rows import Rows
 
 
 class ComBat(BatchwiseCorrector):
@@ -256,12 +260,10 @@ class ComBat(BatchwiseCorrector):
         mean_only = self.mean_only or (not alone and self._has_singleton(statistics, reference))
         grand = core.grand_frame(statistics.moments, fit, statistics.eps, reference)
         if not alone:
-            _warn_inactive(grand)
+            self._warn_inactive(grand)
         active = grand.active
         scaled = active & self._may_scale(statistics) & (not mean_only)
-        target = Frame(
-            np.where(active, grand.target.location, 0.0), np.where(active, grand.target.scale, 1.0)
-        )
+        target = Frame(np.where(active, grand.target.location, 0.0), np.where(active, grand.target.scale, 1.0))
         gamma, delta = core.effects(fit.location, fit.rss, fit.n, target)
         gamma, delta = np.where(active, gamma, np.nan), np.where(active, delta, np.nan)
         prior, posterior = self._posterior(fit.n, gamma, delta, active, scaled)
@@ -290,22 +292,24 @@ class ComBat(BatchwiseCorrector):
             return False
         if reference is not None and reference in alone:
             raise TooFewSamplesError(
-                f"The reference batch must have at least two rows, got one in {repr_label(statistics.batches[reference])}."
-                " Choose another reference."
-            )
-        if len(alone) == len(statistics.batches):
-            raise TooFewSamplesError(
-                f"Some batch must have at least two rows, got {len(alone)} batches of one row each. "
-                "Check that batch= holds batches and not sample ids."
+                "The reference batch must have at least two rows, got one in "
+                f"{repr_label(statistics.batches[reference])}. Choose another reference."
             )
         if not self.mean_only:
-            warnings.warn(
+            warn(
                 f"Batch {repr_label(statistics.batches[alone[0]])} has one row, which has no spread: all batches are "
                 "corrected in location only, as in sva. Leave it out, or adapt() to it later, to scale the others.",
                 SingletonBatchWarning,
-                stacklevel=6,
             )
         return True
+
+    def _warn_inactive(self, grand: core.GrandFrame) -> None:
+        still = np.flatnonzero(~grand.active)
+        if not len(still):
+            return
+        noise = f" {grand.rounding} of them only up to rounding (sd <= 64 eps |mean|)." if grand.rounding else ""
+        what = f"constant within a batch, or explained wholly by what is kept: left untouched.{noise}"
+        warn_constant(still, self._feature, what)
 
     def _may_scale(self, statistics: BatchStatistics) -> np.ndarray:
         if self.scale_guard is None:
@@ -320,8 +324,8 @@ class ComBat(BatchwiseCorrector):
         unsure = np.flatnonzero(surely != perhaps)
         if len(unsure):
             raise BatchfixError(
-                f"scale_guard must know how often a batch's commonest value occurs, but the parts that were added leave "
-                f"it open for {len(unsure)} features (number {unsure[0]} for one). "
+                "scale_guard must know how often a batch's commonest value occurs, but the parts that were added leave "
+                f"it open for {len(unsure)} features ({self._feature(int(unsure[0]))} for one). "
                 "Pass scale_where= with each part, use larger parts, or fit at once."
             )
         return surely
@@ -332,36 +336,35 @@ class ComBat(BatchwiseCorrector):
         """Shrink across the active features; those not to be scaled get a location and variance 1."""
         location, variance = np.full_like(gamma, np.nan), np.full_like(gamma, np.nan)
         converged, rounds = np.ones(len(gamma), dtype=bool), np.ones(len(gamma), dtype=int)
-        usable = ~np.isnan(gamma[:, active])
+        usable = active & ~np.isnan(gamma)
         if len(gamma) > 1 and active.any() and usable.sum(axis=1).min() < 2:
             raise TooFewFeaturesError(
                 "ComBat learns a batch's prior from its other features and must have at least two that vary, got "
                 f"{int(usable.sum(axis=1).min())} in some batch. Use BatchCorrector, which does not."
             )
-        prior = Prior.of(gamma[:, active], delta[:, scaled])
+        among, wide = _at(active), _at(scaled)
+        prior = Prior.of(gamma[:, among], delta[:, wide])
         still = active & ~scaled
         if still.any():
             if self.parametric:
                 part = shrink_location(gamma, prior)
             else:
-                part = shrink_nonparametric(n[:, active], gamma[:, active], delta[:, active], mean_only=True)
+                part = shrink_nonparametric(n[:, among], gamma[:, among], delta[:, among], mean_only=True)
                 part = Posterior.at_once(_widen(part.location, active), _widen(part.variance, active))
             location[:, still], variance[:, still] = part.location[:, still], part.variance[:, still]
         if scaled.any():
+            seen = n[:, wide], gamma[:, wide], delta[:, wide]
             if self.parametric:
-                part = shrink_parametric(
-                    n[:, scaled], gamma[:, scaled], delta[:, scaled], prior, tol=self.tol, max_iter=self.max_iter
-                )
+                part = shrink_parametric(*seen, prior, tol=self.tol, max_iter=self.max_iter)
             else:
-                part = shrink_nonparametric(n[:, scaled], gamma[:, scaled], delta[:, scaled])
-            location[:, scaled], variance[:, scaled] = part.location, part.variance
+                part = shrink_nonparametric(*seen)
+            location[:, wide], variance[:, wide] = part.location, part.variance
             converged, rounds = part.converged, part.rounds
         if not converged.all():
-            warnings.warn(
+            warn(
                 f"The posterior did not settle within max_iter={self.max_iter} rounds in {int((~converged).sum())} "
                 "batches. Raise max_iter, or look at features with extreme values.",
                 ConvergenceWarning,
-                stacklevel=7,
             )
         return prior, Posterior(location, variance, converged, rounds)
 
@@ -386,14 +389,9 @@ class ComBat(BatchwiseCorrector):
         return source, details | new
 
 
-def _warn_inactive(grand: core.GrandFrame) -> None:
-    still = np.flatnonzero(~grand.active)
-    if not len(still):
-        return
-    noise = f" {grand.rounding} of them only up to rounding (sd <= 64 eps |mean|)." if grand.rounding else ""
-    warn_constant(
-        len(still), int(still[0]), f"constant within a batch, or explained wholly by what is kept: left as they are.{noise}"
-    )
+def _at(mask: np.ndarray) -> slice | np.ndarray:
+    """Index of the true entries; all of them without a copy."""
+    return slice(None) if mask.all() else np.flatnonzero(mask)
 
 
 def _widen(part: np.ndarray, at: np.ndarray) -> np.ndarray:

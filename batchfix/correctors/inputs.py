@@ -65,39 +65,33 @@ def as_labels(values: Any, what: str) -> np.ndarray:
             f"Every row must have a label in {what}, got none for {_first_rows(missing)}. "
             "Fill them in or leave these rows out."
         )
-    if array.dtype.kind == "O":
-        kind = pd.api.types.infer_dtype(array, skipna=False)
-        if kind == "string":
-            return array.astype(str)
-        if kind == "integer":
-            return array.astype(np.int64)
-        if kind == "boolean":
-            return array.astype(bool)
-        if kind == "floating":
-            array = array.astype(np.float64)
-        elif kind in ("datetime64", "datetime", "date"):
-            return array.astype("datetime64[ns]")
-        elif len(array):
-            types = sorted({type(v).__name__ for v in array.tolist()})
-            raise BatchfixError(
-                f"Labels in {what} must be all strings or all integers, got {', '.join(types)} "
-                "together. Convert them, for example with .astype(str)."
-            )
+    if array.dtype.kind == "O" and len(array):
+        array = _typed(array, what)
     if array.dtype.kind == "f":
         whole = np.isfinite(array) & (array == np.round(array))
         if not whole.all():
             raise BatchfixError(
-                f"Labels in {what} must be strings or integers, got "
-                f"{repr_label(array[~whole][0])}. Give names, or round what was measured."
+                f"Labels in {what} must be strings or integers, got {repr_label(array[~whole][0])}. "
+                "Give names, or round what was measured."
             )
         return array.astype(np.int64)
-    if array.dtype.kind == "S":
-        return array.astype(str)
     if array.dtype.kind not in "iubUMO":
-        raise BatchfixError(
-            f"Labels in {what} must be strings or integers, got dtype {array.dtype}."
-        )
+        raise BatchfixError(f"Labels in {what} must be strings or integers, got dtype {array.dtype}. Convert them.")
     return array
+
+
+def _typed(array: np.ndarray, what: str) -> np.ndarray:
+    """Objects as the one type that all of them have."""
+    kind = pd.api.types.infer_dtype(array, skipna=False)
+    types = {"string": str, "integer": np.int64, "boolean": bool, "floating": np.float64}
+    types |= dict.fromkeys(("datetime64", "datetime", "date"), "datetime64[ns]")
+    if kind not in types:
+        found = sorted({type(v).__name__ for v in array.tolist()})
+        raise BatchfixError(
+            f"Labels in {what} must be all strings or all integers, got {', '.join(found)} "
+            f"{'together' if len(found) > 1 else ''}. Convert them, for example with .astype(str)."
+        )
+    return array.astype(types[kind])
 
 
 def as_numbers(values: Any, what: str) -> np.ndarray:
@@ -180,8 +174,7 @@ def align(values: Any, index: pd.Index | None, n: int, what: str) -> Any:
     length = len(values)
     if length != n:
         raise AlignmentError(
-            f"{what} must have one entry a row of X, got {length} for {n} rows. "
-            "Pass the labels of these very rows."
+            f"{what} must have one entry a row of X, got {length} for {n} rows. Pass the labels of these very rows."
         )
     return values
 
@@ -198,8 +191,7 @@ def as_columns(values: Any, index: pd.Index | None, n: int, what: str) -> dict[s
         return {str(k): align(_flat(v, str(k)), index, n, f"{what}[{k!r}]") for k, v in values.items()}
     if np.ndim(values) == 0 and not isinstance(values, pd.Series | pd.DataFrame):
         raise BatchfixError(
-            f"{what} must be a table or columns of values, got {values!r}. "
-            f"To name columns of X use {what}_keys."
+            f"{what} must be a table or columns of values, got {values!r}. To name columns of X use {what}_keys."
         )
     values = align(values, index, n, what)
     if isinstance(values, pd.DataFrame):
@@ -228,12 +220,11 @@ def _flat(values: Any, name: str) -> Any:
 
 def as_batch(values: Any, index: pd.Index | None, n: int) -> list[np.ndarray]:
     """Return batch labels as one array a factor; a single label stands for all rows."""
-    if isinstance(values, str | bytes) or np.ndim(values) == 0:
-        if not isinstance(values, pd.Series | pd.DataFrame):
-            scalar = np.asarray(values)
-            if bool(np.any(pd.isna(scalar))):
-                raise MissingLabelError(f"batch must be a label, got {values!r}.")
-            return [as_labels(np.repeat(scalar, n), "batch")]
+    if np.ndim(values) == 0 and not isinstance(values, pd.Series | pd.DataFrame):
+        scalar = np.asarray(values)
+        if bool(np.any(pd.isna(scalar))):
+            raise MissingLabelError(f"batch must be a label, got {values!r}. Name the batch of these rows.")
+        return [as_labels(np.repeat(scalar, n), "batch")]
     values = align(values, index, n, "batch")
     if isinstance(values, pd.DataFrame):
         return [as_labels(values.iloc[:, k], "batch") for k in range(values.shape[1])]
@@ -303,17 +294,13 @@ def take_keys(X: Any, keys: Sequence[Key], optional: Iterable[Key] = ()) -> tupl
     return rest, {k: array[:, j] for k, j in zip(keys, positions, strict=True)}
 
 
-def _take_from_frame(
-    X: pd.DataFrame, keys: Sequence[Key], optional: set[Key]
-) -> tuple[pd.DataFrame, dict[Key, Any]]:
+def _take_from_frame(X: pd.DataFrame, keys: Sequence[Key], optional: set[Key]) -> tuple[pd.DataFrame, dict[Key, Any]]:
     taken: dict[Key, Any] = {}
     drop = []
     for key in keys:
         in_columns, in_index = key in X.columns, key in X.index.names
         if in_columns and in_index:
-            raise BatchfixError(
-                f"Key {key!r} must name a column or an index level, got both. Rename one of them."
-            )
+            raise BatchfixError(f"Key {key!r} must name a column or an index level, got both. Rename one of them.")
         if in_columns:
             column = X[key]
             if isinstance(column, pd.DataFrame):
@@ -326,8 +313,7 @@ def _take_from_frame(
             taken[key] = pd.Series(X.index.get_level_values(key), index=X.index, name=key)
         elif isinstance(key, int | np.integer) and not isinstance(key, bool):
             raise BatchfixError(
-                f"A key of a DataFrame must be a column name, got the position {key!r}. "
-                "Positions are for arrays."
+                f"A key of a DataFrame must be a column name, got the position {key!r}. Positions are for arrays."
             )
         elif key not in optional:
             near = ", ".join(repr(str(c)) for c in list(X.columns)[:5])

@@ -9,10 +9,14 @@ from typing import Any, Self
 import numpy as np
 
 from ..core.affine import Affine, Frame
-from ..core.design import BatchStatistics, Column, Factor, LinearFit, codes_of, repr_labels, slices
+from ..core.design import Column, Factor, codes_of, repr_labels, slices
+from ..core.least_squares import LinearFit
+from ..core.statistics import BatchStatistics
 from ..exceptions import BatchfixError, UnknownBatchError
 from . import inputs
-from .base import BatchwiseCorrector, Rows, Solution
+from .applying import Solution
+from .base import BatchwiseCorrector
+from .rows import Rows
 
 REQUESTS = {"batch": True, "keep": True, "nuisance": True}
 
@@ -126,9 +130,7 @@ class LinearCorrector(BatchwiseCorrector):
         """Put the removed effects back: the inverse of `transform`."""
         return self._correct(X, {"batch": batch, "keep": keep, "nuisance": nuisance}, inverse=True)
 
-    def fit_transform(
-        self, X: Any, y: Any = None, *, batch: Any = None, keep: Any = None, nuisance: Any = None
-    ) -> Any:
+    def fit_transform(self, X: Any, y: Any = None, *, batch: Any = None, keep: Any = None, nuisance: Any = None) -> Any:
         """Fit, then transform the same rows."""
         return self._learn_and_correct(X, y, {"batch": batch, "keep": keep, "nuisance": nuisance})
 
@@ -139,10 +141,7 @@ class LinearCorrector(BatchwiseCorrector):
     # ---- several batch factors, and nuisance
 
     def _keys(self) -> dict[str, list[inputs.Key]]:
-        keys = super()._keys()
-        if isinstance(self.batch_key, list | tuple):
-            keys["batch"] = list(self.batch_key)
-        return keys | {"nuisance": list(self.nuisance_keys or [])}
+        return super()._keys() | {"nuisance": list(self.nuisance_keys or [])}
 
     def _batch_labels(self, batch: list[np.ndarray] | None) -> list[inputs.Labels] | None:
         if batch is None:
@@ -155,10 +154,9 @@ class LinearCorrector(BatchwiseCorrector):
         batch: list[np.ndarray] | None,
         *,
         reset: bool,
-        partial_keep: bool,
     ) -> dict[str, tuple[Column, np.ndarray]]:
         extra = {f"batch[{k}]": labels for k, labels in enumerate(batch or []) if k > 0}
-        columns = super()._columns(found, batch, reset=reset, partial_keep=partial_keep)
+        columns = super()._columns(found, batch, reset=reset)
         known = [] if reset else [c.name for c in self.statistics_.columns if c.role == "batch"]
         if not reset and known != list(extra):
             raise BatchfixError(
@@ -171,11 +169,7 @@ class LinearCorrector(BatchwiseCorrector):
 
     def _loads(self, columns: Sequence[Column]) -> np.ndarray:
         """What is removed enters the map; what is kept does not."""
-        at = [
-            np.arange(s.start, s.stop)
-            for c, s in zip(columns, slices(columns), strict=True)
-            if c.role != "keep"
-        ]
+        at = [np.arange(s.start, s.stop) for c, s in zip(columns, slices(columns), strict=True) if c.role != "keep"]
         return np.concatenate([np.zeros(0, dtype=int), *at])
 
     def _warn_unlabelled(self) -> None:

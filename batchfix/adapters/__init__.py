@@ -1,0 +1,1 @@
+"""Doors to other containers: files, AnnData and the like."""

@@ -1,0 +1,427 @@
+"""Tables in files, in and out: csv and tsv, plain or gzipped, told by extension.
+
+The first row names the columns and the first column the rows. A file becomes a
+`Table`, which keeps what a correction must not touch (the order of rows and
+columns, the ids as they were written, the columns of text) beside the numbers,
+and goes back to a file as it came. Numbers are read and written with every digit,
+so reading what was written gives the same floats.
+
+Nothing is guessed: two equal ids, a row of another length, a cell that is not a
+number are errors that say where.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import secrets
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchfix.exceptions import BatchfixError
+
+PathLike = str | os.PathLike[str]
+Progress = Callable[[float], object]
+
+# what pandas and R write for a missing value
+MISSING = frozenset(("", "NA", "N/A", "n/a", "#N/A", "#NA", "#N/A N/A", "<NA>", "NULL", "null", "None")) | frozenset(
+    ("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")
+)
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_BLOCK = 64  # rows between two reports of progress
+
+
+class TableError(BatchfixError):
+    """A file is not a table that can be read, or a place where one can be written."""
+
+
+class NotNumericError(TableError):
+    """Whole columns hold text where numbers are wanted; `columns` names them."""
+
+    def __init__(self, message: str, columns: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.columns = columns
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table as its file has it: ids, numbers, and the text carried along.
+
+    Attributes
+    ----------
+    id_name : header of the first column, often empty
+    ids : row ids, strings as they were written
+    columns : names of all the other columns, in the file's order
+    numbers : float array (rows, columns that are not text), missing as NaN
+    text : columns kept as strings, by name
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> table = Table("id", ["s1", "s2"], ["run", "f1"], np.ones((2, 1)), {"run": ["01", "02"]})
+    >>> table.number_columns
+    ['f1']
+    """
+
+    id_name: str
+    ids: list[str]
+    columns: list[str]
+    numbers: NDArray[Any]
+    text: dict[str, list[str]]
+
+    @property
+    def number_columns(self) -> list[str]:
+        """Names of the columns of `numbers`."""
+        return [name for name in self.columns if name not in self.text]
+
+
+def read_header(path: PathLike) -> list[str]:
+    """Names of a table's columns, the ids' own first.
+
+    Raises `TableError` for a file that cannot be read or a header that cannot serve.
+    """
+    with closing(_rows(path, None)) as rows:
+        return next(rows)
+
+
+def read_table(path: PathLike, *, text: Iterable[str] = (), progress: Progress | None = None) -> Table:
+    r"""Read a table of numbers; the columns named in `text` stay strings.
+
+    Parameters
+    ----------
+    path : file ending in .csv, .tsv, .csv.gz or .tsv.gz, in UTF-8
+    text : names of columns to keep as they are written
+    progress : called now and then with the share of the file that was read
+
+    Returns
+    -------
+    Table, `numbers` in float64, correctly rounded; 'NA', 'nan', an empty cell and
+    the other words of `MISSING` are NaN.
+
+    Raises
+    ------
+    NotNumericError
+        If a column that is not in `text` holds no number at all.
+    TableError
+        If the file is missing, a directory, empty, not UTF-8, damaged or ragged;
+        if two rows or two columns share a name; if a cell is not a finite number
+        (the message names its row, column and value).
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "runs.csv"
+    >>> _ = path.write_text("id,run,f1,f2\n007,01,0.1,NA\n008,02,0.25,3\n")
+    >>> table = read_table(path, text=["run"])
+    >>> table.ids, table.text, table.numbers.tolist()
+    (['007', '008'], {'run': ['01', '02']}, [[0.1, nan], [0.25, 3.0]])
+    """
+    rows = _rows(path, progress)
+    id_name, *columns = next(rows)
+    wanted = set(text)
+    texts = {name: (at, list[str]()) for at, name in enumerate(columns, 1) if name in wanted}
+    places = [at for at, name in enumerate(columns, 1) if name not in wanted]
+    pick = itemgetter(*places) if len(places) > 1 else lambda row: [row[at] for at in places]
+
+    ids: list[str] = []
+    values = array("d")
+    refused: dict[int, tuple[str, str]] = {}  # place of a column -> its first bad cell
+    for row in rows:
+        ids.append(row[0])
+        for at, kept in texts.values():
+            kept.append(row[at])
+        cells = pick(row)
+        numbers = _fast_numbers(cells)
+        if numbers is None:
+            numbers = np.full(len(cells), np.nan)
+            for k, cell in enumerate(cells):
+                try:
+                    numbers[k] = number(cell)
+                except ValueError:
+                    refused.setdefault(k, (row[0], cell))
+        values.frombytes(numbers.tobytes())
+    _no_duplicates(repr(str(path)), ids, "row ids")
+    matrix = np.frombuffer(values, dtype=np.float64).reshape(len(ids), len(places))
+    if refused:
+        raise _not_numbers(path, [columns[at - 1] for at in places], matrix, refused)
+    return Table(id_name, ids, columns, matrix, {name: kept for name, (_, kept) in texts.items()})
+
+
+def read_text(path: PathLike) -> Table:
+    """Read a table of labels: every column stays text, `numbers` is (rows, 0)."""
+    return read_table(path, text=read_header(path)[1:])
+
+
+def write_table(table: Table, path: PathLike, *, progress: Progress | None = None) -> None:
+    """Write a table: ids, columns and text as they were, every digit of the numbers.
+
+    A float32 matrix is written with float32's digits, NaN as an empty cell. The
+    file appears under its name only when it is whole (`atomic_write`).
+
+    Raises `TableError` if it cannot be written.
+    """
+    numbers = table.numbers
+    places = [(at, table.text[name]) for at, name in enumerate(table.columns, 1) if name in table.text]
+    with atomic_write(path) as out:
+        writer = csv.writer(out, delimiter=_format(path)[0], lineterminator="\n")
+        writer.writerow([table.id_name, *table.columns])
+        for i, name in enumerate(table.ids):
+            row = numbers[i]
+            # csv writes a Python float by repr; numpy knows the digits of the others
+            cells = row.tolist() if row.dtype == np.float64 else row.astype(str).tolist()
+            for k in np.flatnonzero(np.isnan(row)):
+                cells[k] = ""
+            cells.insert(0, name)
+            for at, text in places:
+                cells.insert(at, text[i])
+            writer.writerow(cells)
+            if progress is not None and i % _BLOCK == 0:
+                progress(i / len(table.ids))
+
+
+@contextmanager
+def atomic_write(path: PathLike) -> Iterator[TextIO]:
+    r"""Open a text file that replaces `path` at the end, or leaves all as it was.
+
+    What is written goes to a temporary file in the same directory (gzipped if the
+    path ends in .gz), is forced to the disk and then renamed. On any error, and on
+    Ctrl-C, the temporary file is removed and an old file stays untouched.
+
+    Raises `TableError` if the path is a directory, lies in none, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "out.csv"
+    >>> with atomic_write(path) as out:
+    ...     _ = out.write("id,f1\n")
+    ...     path.exists()
+    False
+    >>> path.read_text()
+    'id,f1\n'
+    """
+    target = check_output(path)
+    temporary = target.with_name(f".batchfix-{secrets.token_hex(8)}.part")
+    try:
+        mode = target.stat().st_mode & 0o777 if target.exists() else None
+        with _open_text(temporary, zipped=_format(path)[1]) as out:
+            yield out
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(target)
+    except OSError as error:
+        raise TableError(
+            f"{str(path)!r} cannot be written: {error.strerror or error}. Nothing there was changed; "
+            "free the space or choose another place."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_output(path: PathLike) -> Path:
+    """Where a table would be written, links followed; a `TableError` if it cannot be.
+
+    Cheap, so that a long job can ask before it starts.
+    """
+    _format(path)
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise TableError(f"The output must be a file, and {str(path)!r} is a directory. Add a file's name.")
+    if target.exists() and not target.is_file():
+        raise TableError(f"The output must be a plain file, and {str(path)!r} is not. Choose another name.")
+    if not target.parent.is_dir():
+        raise TableError(f"The output's directory must exist, and {str(target.parent)!r} does not. Make it first.")
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise TableError(f"{str(path)!r} may not be written. Change its permissions or choose another place.")
+    return target
+
+
+def number(cell: str) -> float:
+    """The float a cell holds, NaN if it is missing.
+
+    Raises ValueError if it is not a finite number; what only Python takes for one
+    ('1_000', digits of other alphabets) is not.
+
+    Examples
+    --------
+    >>> number("1e-3"), number("NA")
+    (0.001, nan)
+    """
+    cell = cell.strip()
+    if cell in MISSING:
+        return np.nan
+    if "_" in cell or not cell.isascii():
+        raise ValueError(cell)
+    value = float(cell)
+    if np.isinf(value):
+        raise ValueError(cell)
+    return value
+
+
+def some(names: Iterable[str], limit: int = 5) -> str:
+    """A few of the names, for a message.
+
+    Examples
+    --------
+    >>> some(["a", "b", "c"], limit=2)
+    "'a', 'b' and 1 more"
+    """
+    all_names = list(names)
+    shown = ", ".join(repr(name) for name in all_names[:limit])
+    return shown if len(all_names) <= limit else f"{shown} and {len(all_names) - limit} more"
+
+
+def _fast_numbers(cells: Iterable[str]) -> NDArray[np.float64] | None:
+    """All cells of a row at once; None if one of them needs a look of its own."""
+    joined = "".join(cells)
+    if "_" in joined or not joined.isascii():
+        return None
+    try:
+        numbers = np.array([float(cell) for cell in cells])
+    except ValueError:
+        return None
+    return None if np.isinf(numbers).any() else numbers
+
+
+def _format(path: PathLike) -> tuple[str, bool]:
+    """Delimiter and whether gzipped, by the extension."""
+    name = os.fspath(path).lower()
+    zipped = name.endswith(".gz")
+    extension = Path(name.removesuffix(".gz")).suffix
+    if extension not in _DELIMITERS:
+        raise TableError(
+            "A table's name must end in .csv, .tsv, .csv.gz or .tsv.gz, which says how it is written; "
+            f"{str(path)!r} does not. Rename or export it so."
+        )
+    return _DELIMITERS[extension], zipped
+
+
+def _rows(path: PathLike, progress: Progress | None) -> Generator[list[str], None, None]:
+    """The header, checked, then every row, of the same length and with an id."""
+    name = repr(str(path))
+    delimiter, zipped = _format(path)
+    if Path(path).is_dir():
+        raise TableError(f"{name} must be a file, and is a directory. Give the table inside it.")
+    try:
+        with Path(path).open("rb") as raw:
+            size = max(os.fstat(raw.fileno()).st_size, 1)
+            stream: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
+            with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as lines:
+                reader = csv.reader(lines, delimiter=delimiter, strict=True)
+                header = next((row for row in reader if row), None)
+                if header is None:
+                    raise TableError(f"{name} must hold a header and rows, and is empty.")
+                rest = (row for row in reader if row)
+                first = next(rest, None)
+                _check_header(name, header, first)
+                yield header
+                if first is None:
+                    raise TableError(f"{name} must hold rows, and has a header only.")
+                yield _check_row(name, first, header, reader.line_num)
+                for count, row in enumerate(rest):
+                    yield _check_row(name, row, header, reader.line_num)
+                    if progress is not None and count % _BLOCK == 0:
+                        progress(raw.tell() / size)
+    except FileNotFoundError:
+        raise TableError(f"{name} does not exist (looked in {str(Path.cwd())!r}). Check its name.") from None
+    except UnicodeDecodeError as error:
+        raise TableError(
+            f"{name} must be text in UTF-8, and holds the byte {error.object[error.start]:#04x}. "
+            "Export it again as CSV in UTF-8 (a gzipped file's name must end in .gz)."
+        ) from error
+    except csv.Error as error:
+        raise TableError(
+            f"{name} must be well quoted, and line {reader.line_num} is not: {error}. Export it again."
+        ) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise TableError(
+            f"{name} must be a whole gzip file, and is not: {error}. Copy or compress it again."
+        ) from error
+    except OSError as error:
+        raise TableError(f"{name} cannot be read: {error.strerror or error}.") from error
+
+
+def _check_header(name: str, header: list[str], first: list[str] | None) -> None:
+    if len(header) < 2:
+        raise TableError(
+            f"{name} must have ids in its first column and more columns beside it, and has one column, "
+            f"{header[0]!r}. Is it separated by something else than its name says "
+            "(commas in .csv, tabs in .tsv)?"
+        )
+    if first is not None and len(first) == len(header) + 1:
+        raise TableError(
+            f"Every row of {name} must have as many cells as the header, and the rows have one more: the "
+            "column of ids has no name. Put a cell before the first (in R, col.names=NA)."
+        )
+    nameless = [at for at, column in enumerate(header[1:], 2) if not column.strip()]
+    if nameless:
+        raise TableError(
+            f"Every column of {name} must have a name, and column {nameless[0]} has none "
+            f"({len(nameless)} in all). Name or delete it."
+        )
+    _no_duplicates(name, header[1:], "column names")
+
+
+def _check_row(name: str, row: list[str], header: list[str], line: int) -> list[str]:
+    if len(row) != len(header):
+        raise TableError(
+            f"Every row of {name} must have as many cells as the header, {len(header)}, and line {line} "
+            f"(row {row[0]!r}) has {len(row)}. Mend that line or export the table again."
+        )
+    if not row[0].strip():
+        raise TableError(
+            f"Every row of {name} must have an id in its first cell, and line {line} has none. Name or delete that row."
+        )
+    return row
+
+
+def _no_duplicates(name: str, names: list[str], what: str) -> None:
+    if len(set(names)) == len(names):
+        return
+    twice = [each for each, count in Counter(names).items() if count > 1]
+    raise TableError(f"The {what} of {name} must be unique; repeated: {some(twice)}. Rename or merge them.")
+
+
+def _not_numbers(
+    path: PathLike, names: list[str], matrix: NDArray[np.float64], refused: dict[int, tuple[str, str]]
+) -> TableError:
+    """The error for cells that are not numbers: of whole columns if there are such."""
+    whole = [k for k in refused if np.isnan(matrix[:, k]).all()]
+    if whole:
+        columns = tuple(names[k] for k in sorted(whole))
+        row, cell = refused[min(whole)]
+        return NotNumericError(
+            f"Every column of {str(path)!r} but the ids must hold numbers, and {some(columns)} "
+            f"{'holds' if len(columns) == 1 else 'hold'} text (row {row!r}: {cell!r}).",
+            columns,
+        )
+    k = min(refused)
+    row, cell = refused[k]
+    more = f" ({len(refused)} columns have such cells)" if len(refused) > 1 else ""
+    return TableError(
+        f"Every cell of {str(path)!r} must be a finite number or empty, and row {row!r}, column "
+        f"{names[k]!r} holds {cell!r}{more}. Correct it, or leave it empty if it is missing."
+    )
+
+
+@contextmanager
+def _open_text(path: Path, *, zipped: bool) -> Iterator[TextIO]:
+    """A new text file; its gzip header carries no name and no time."""
+    with path.open("xb") as raw:
+        stream: Any = gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) if zipped else raw
+        with io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
+            yield text

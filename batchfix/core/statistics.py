@@ -1,0 +1,98 @@
+"""Statistics: what fitting needs to know of its rows, and nothing more.
+
+Labels, design columns and moments by batch go in; `+` adds those of other rows, whose batches and levels may be new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..exceptions import MergeError
+from .affine import Frame
+from .design import Column, Factor, codes_of, slices, union_of
+from .moments import CoMoments
+from .ties import Ties
+
+
+@dataclass(frozen=True)
+class BatchStatistics:
+    """All that fitting needs to know of its rows: labels, design columns, moments.
+
+    `+` adds the statistics of other rows, whose batches and levels may be new. This
+    is what sites share when rows may not leave them.
+
+    Attributes
+    ----------
+    batches : array (B,)
+        Sorted labels.
+    columns : tuple of Factor and Number
+        What the q design columns are.
+    moments : CoMoments
+        Groups in the order of `batches`.
+    eps : float
+        Rounding unit of the coarsest dtype seen.
+    present : array (B, p) or None
+        Cells declared present (see ComBat's scale_where), counted.
+    ties : Ties or None
+        Commonest values, where presence is to be read off them.
+    robust : Frame of arrays (B, p) or None
+        Medians and MADs, which cannot be added.
+    """
+
+    batches: np.ndarray
+    columns: tuple[Column, ...]
+    moments: CoMoments
+    eps: float
+    present: np.ndarray | None = None
+    ties: Ties | None = None
+    robust: Frame | None = None
+
+    def __add__(self, other: BatchStatistics) -> BatchStatistics:
+        """Statistics of both sets of rows together."""
+        if self.robust is not None or other.robust is not None:
+            raise MergeError(
+                "Statistics must add up to be merged, got a median or a MAD, which do not. "
+                "Use location='mean' and scale='std', or fit on all rows at once."
+            )
+        if [c.name for c in self.columns] != [c.name for c in other.columns]:
+            raise MergeError(
+                "Both sides must keep and remove the same columns, got "
+                f"{[c.name for c in self.columns]} and {[c.name for c in other.columns]}."
+            )
+        if (self.present is None) != (other.present is None) or (self.ties is None) != (other.ties is None):
+            raise MergeError("scale_where must be given for all rows or for none.")
+        batches = union_of(self.batches, other.batches, "batch")
+        columns = tuple(a + b for a, b in zip(self.columns, other.columns, strict=True))
+        a, b = self._among(batches, columns), other._among(batches, columns)
+        return BatchStatistics(
+            batches,
+            columns,
+            moments=a.moments + b.moments,
+            eps=max(a.eps, b.eps),
+            present=None if a.present is None or b.present is None else a.present + b.present,
+            ties=None if a.ties is None or b.ties is None else a.ties + b.ties,
+        )
+
+    def _among(self, batches: np.ndarray, columns: tuple[Column, ...]) -> BatchStatistics:
+        groups = codes_of(self.batches, batches)
+        places: list[np.ndarray] = [np.zeros(0, dtype=int)]
+        for old, new, at in zip(self.columns, columns, slices(columns), strict=True):
+            if isinstance(old, Factor) and isinstance(new, Factor):
+                places.append(at.start + new.codes(old.levels))
+            else:
+                places.append(np.array([at.start]))
+        q = sum(c.width for c in columns)
+        present = None
+        if self.present is not None:
+            present = np.zeros((len(batches), self.present.shape[1]))
+            present[groups] = self.present
+        return replace(
+            self,
+            batches=batches,
+            columns=columns,
+            moments=self.moments.place(groups, len(batches), np.concatenate(places), q),
+            present=present,
+            ties=None if self.ties is None else self.ties.place(groups, len(batches)),
+        )
