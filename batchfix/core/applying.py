@@ -66,7 +66,8 @@ def apply_groups(
                 source = blocks.gather(block, rows, buffer)
                 neighbours = source.base is not buffer
                 chunk = target[rows[0] : rows[-1] + 1] if neighbours else source
-                pieces[k].apply(source, z[rows], chunk)
+                with np.errstate(all="ignore"):  # an overflow is an infinity, which is looked for
+                    pieces[k].apply(source, z[rows], chunk)
                 if blocks.any_infinite(chunk):
                     raise BatchfixError(blocks.INFINITE)
                 if not neighbours:

@@ -50,15 +50,8 @@ class LinearFit:
     rank: int
     estimable: np.ndarray
 
-    def residuals(self, other: CoMoments, about: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Location at the pivot and residual sum of squares of other rows under this model.
-
-        With `about=False` nothing is known of the other rows' z: they count as at the pivot.
-        """
-        if not about or not len(self.coef):
-            mean: np.ndarray = other.x.mean
-            m2: np.ndarray = other.x.m2
-            return mean, m2
+    def residuals(self, other: CoMoments) -> tuple[np.ndarray, np.ndarray]:
+        """Location at the pivot and residual sum of squares of other rows under this model."""
         return _under(other, self.coef, self.pivot)
 
 

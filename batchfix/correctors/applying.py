@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..core.affine import Affine, Frame
 from ..core.applying import apply_groups, check_no_infinity
-from ..core.design import Column, codes_of, encode, repr_label, repr_labels, slices
+from ..core.design import Column, codes_of, repr_label, repr_labels, slices, union_of
 from ..core.groups import Groups, group_moments
 from ..core.least_squares import LinearFit
 from ..exceptions import (
@@ -72,7 +72,8 @@ class MapApplier(RowReader):
             )
         if rows.batch is None:
             raise MissingLabelError("adapt() must be told the new batch's label, got batch=None.")
-        known = np.isin(rows.first.values, self.batches_) if len(rows.first.values) else np.zeros(0, bool)
+        union_of(self.batches_, rows.first.values, "batch")  # of one kind
+        known = codes_of(rows.first.values, np.sort(self.batches_)) >= 0
         if known.any():
             raise BatchfixError(
                 f"adapt() learns batches that fit did not see, got {repr_labels(rows.first.values[known])}. "
@@ -87,31 +88,30 @@ class MapApplier(RowReader):
         """One-batch solutions against the frozen model."""
         solution = self.solution_
         columns = self.statistics_.columns
-        wanted = [c for c in columns if c.name != "y" or not self.keep_y]
-        given = all(c.name in rows.columns for c in columns)
-        if columns and not given:
-            lost = [c.name for c in columns if c.name not in rows.columns]
-            if lost != [c.name for c in wanted if c.name not in rows.columns] or lost:
-                warn(
-                    f"A new batch is learned without {lost}, which fit kept: a difference in composition is taken "
-                    "for a batch effect. Pass them if they are known.",
-                    AdaptationWarning,
-                )
-        z = np.zeros((len(rows.X), sum(c.width for c in columns)))
-        if given:
-            z = encode(columns, {c.name: rows.columns[c.name][1] for c in columns}, len(rows.X))
+        lost = [c.name for c in columns if c.name not in rows.columns and not (self.keep_y and c.name == "y")]
+        if lost:
+            warn(
+                f"A new batch is learned without {lost}, which fit had: a difference in composition is taken for a "
+                "batch effect. Pass them if they are known.",
+                AdaptationWarning,
+            )
+        # what is not known counts as average
+        z = np.tile(solution.fit.pivot, (len(rows.X), 1))
+        for column, at in zip(columns, slices(columns), strict=True):
+            if column.name in rows.columns:
+                z[:, at] = column.encode(rows.columns[column.name][1])
         groups = Groups.of(rows.first.codes, len(rows.first.values))
         learned = []
         for k, label in enumerate(rows.first.values):
-            at = groups.rows(k)
-            if len(at) < FEW_ROWS:
+            mine = groups.rows(k)
+            if len(mine) < FEW_ROWS:
                 warn(
-                    f"Batch {repr_label(label)} is learned from {len(at)} row{'s' if len(at) > 1 else ''}"
-                    f"{': its location only' if len(at) == 1 else ''}. Ten or more are better.",
+                    f"Batch {repr_label(label)} is learned from {len(mine)} row{'s' if len(mine) > 1 else ''}"
+                    f"{': its location only' if len(mine) == 1 else ''}. Ten or more are better.",
                     AdaptationWarning,
                 )
-            n, location, rss = self._observe(rows.X[at], z[at], solution, about=given)
-            source, details = self._new_frame(solution, n, len(at), location, rss)
+            n, location, rss = self._observe(rows.X[mine], z[mine], solution)
+            source, details = self._new_frame(solution, n, len(mine), location, rss)
             if not solution.fit.estimable.all():
                 source = leave(source, ~solution.fit.estimable)
             maps = self._map(replace(solution, loads=self._loads(columns)), source)
@@ -121,12 +121,10 @@ class MapApplier(RowReader):
             learned.append(replace(solution, batches=label, source=source, maps=maps, details=details))
         return learned
 
-    def _observe(
-        self, X: np.ndarray, z: np.ndarray, solution: Solution, *, about: bool
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _observe(self, X: np.ndarray, z: np.ndarray, solution: Solution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Counts, location at the pivot and residual squares (1, p) of the rows of one new batch."""
         moments = group_moments(X, Groups.of(np.zeros(len(X), dtype=int), 1), z)
-        location, rss = solution.fit.residuals(moments, about)
+        location, rss = solution.fit.residuals(moments)
         return moments.x.n, np.where(moments.x.n > 0, location, np.nan), rss
 
     # ---- applying

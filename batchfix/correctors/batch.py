@@ -184,10 +184,8 @@ class BatchCorrector(BatchwiseCorrector):
         scale = np.where(n > 1, robust.scale, np.nan) if self.scale == "mad" else measured.scale
         return Frame(location, scale)
 
-    def _observe(
-        self, X: np.ndarray, z: np.ndarray, solution: Solution, *, about: bool
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        n, location, rss = super()._observe(X, z, solution, about=about)
+    def _observe(self, X: np.ndarray, z: np.ndarray, solution: Solution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        n, location, rss = super()._observe(X, z, solution)
         if self._robust:
             robust = _robust_frame(X, Groups.of(np.zeros(len(X), dtype=int), 1))
             measured = self._robustly(Frame(location, core.spread(rss, n)), robust, n)

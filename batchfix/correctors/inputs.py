@@ -83,7 +83,7 @@ def as_labels(values: Any, what: str) -> np.ndarray:
 def _typed(array: np.ndarray, what: str) -> np.ndarray:
     """Objects as the one type that all of them have."""
     kind = pd.api.types.infer_dtype(array, skipna=False)
-    types = {"string": str, "integer": np.int64, "boolean": bool, "floating": np.float64}
+    types: dict[str, Any] = {"string": str, "integer": np.int64, "boolean": bool, "floating": np.float64}
     types |= dict.fromkeys(("datetime64", "datetime", "date"), "datetime64[ns]")
     if kind not in types:
         found = sorted({type(v).__name__ for v in array.tolist()})

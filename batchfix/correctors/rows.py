@@ -74,7 +74,7 @@ class RowReader(BaseEstimator):
         """Find the labels of the rows, align them, and turn the rest of X into floats."""
         keys = self._keys()
         for what, named in keys.items():
-            if named and labels.get(what) is not None:
+            if named and labels.get(what) is not None and not inverse:
                 raise BatchfixError(
                     f"{what} must come from the argument or from {what}_key{'s' if what != 'batch' else ''}, got "
                     f"both ({named!r}). Drop one."
@@ -90,7 +90,7 @@ class RowReader(BaseEstimator):
         values = self._validate(source, X, flat, reset=reset)
         n = len(values)
         batch = labels.get("batch")
-        if keys["batch"] and all(k in taken for k in keys["batch"]):
+        if keys["batch"] and batch is None and all(k in taken for k in keys["batch"]):
             batch = [inputs.as_labels(taken[k], f"{k!r}") for k in keys["batch"]]
         elif batch is not None:
             batch = inputs.as_batch(batch, index, n)

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from batchfix import BatchCorrector, ComBat, LinearCorrector
-from batchfix.exceptions import AmbiguousKeepError, BatchfixError, ConfoundedDesignError, MergeError
+from batchfix.exceptions import AmbiguousKeepError, BatchfixError, ConfoundedDesignError, MergeError, NothingToCorrectWarning
 
 # Parts of a table have constant features, batches of one and gaps more often than tables do.
 pytestmark = [
@@ -318,15 +318,16 @@ def test_a_median_does_not_add_up_and_says_so(corrector):
 def test_only_like_and_like_merge(name):
     table = Table.of(9)
     mine = table.fit(CORRECTORS[name])
-    other = BatchCorrector() if name != "batch" else ComBat()
     with pytest.raises(MergeError, match="two of a kind"):
-        mine.merge(table.fit(other))
+        mine.merge(table.fit(BatchCorrector() if name != "batch" else ComBat()))
+    with pytest.warns(NothingToCorrectWarning, match="without batch labels"):
+        unlabelled = clone(mine).fit(table.X)
     with pytest.raises(MergeError, match="keep_y=False and True"):
         mine.merge(clone(CORRECTORS[name]).set_params(keep_y=True).fit(table.X, np.arange(40) % 2, **table.labels))
     with pytest.raises(MergeError, match="6 and 5"):
         mine.merge(Table(table.X[:, 1:], table.labels).fit(CORRECTORS[name]))
     with pytest.raises(MergeError, match="some with and some without"):
-        mine.merge(clone(CORRECTORS[name]).partial_fit(table.X, batch=None)) if name == "x" else _unlabelled(mine, table)
+        mine.merge(unlabelled)
     columns = list("efghij")
     frame = clone(CORRECTORS[name]).fit(pd.DataFrame(table.X, columns=columns), **table.labels)
     with pytest.raises(MergeError, match="different names"):
@@ -335,12 +336,6 @@ def test_only_like_and_like_merge(name):
         mine.merge(clone(CORRECTORS[name]).fit(table.X, batch=np.arange(40) % 2))
     with pytest.raises(MergeError, match="same columns"):
         mine.merge(clone(CORRECTORS[name]).fit(table.X, **table.labels, keep={"age": np.linspace(0, 1, 40)}))
-
-
-def _unlabelled(mine, table):
-    with pytest.warns(UserWarning, match="without batch labels"):
-        other = clone(mine).fit(table.X)
-    mine.merge(other)
 
 
 @pytest.mark.parametrize("name", THREE)
