@@ -123,7 +123,7 @@ def repr_labels(labels: Sequence[object] | np.ndarray, most: int = 8) -> str:
 
 
 def _kind(labels: np.ndarray) -> str:
-    return {"S": "U", "i": "f", "u": "f", "b": "f"}.get(labels.dtype.kind, labels.dtype.kind)
+    return {"S": "U", "i": "f", "u": "f"}.get(labels.dtype.kind, labels.dtype.kind)
 
 
 def codes_of(values: np.ndarray, levels: np.ndarray) -> np.ndarray:

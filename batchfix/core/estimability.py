@@ -29,11 +29,11 @@ def check_estimable(statistics: BatchStatistics) -> None:
         Naming the levels, when they are those of one factor.
     """
     moments, columns = statistics.moments, statistics.columns
-    kept = np.concatenate([np.full(c.width, c.role == "keep") for c in columns] or [np.zeros(0)])
-    if not kept.any():
+    if not columns:
         return
+    kept = np.concatenate([np.full(c.width, c.role == "keep") for c in columns])
     total, within = total_products(moments), moments.row_zz.sum(axis=0)
-    kept, unit = kept.astype(bool), unit_of(total)
+    unit = unit_of(total)
     rank = rank_of(within, total)
     needed = rank_of(total[np.ix_(kept, kept)], total[np.ix_(kept, kept)])
     needed += rank_of(within[np.ix_(~kept, ~kept)], total[np.ix_(~kept, ~kept)])
@@ -58,6 +58,8 @@ def check_estimable(statistics: BatchStatistics) -> None:
         for c, at in zip(columns, slices(columns), strict=True)
         if np.abs(lost[at]).max(initial=0.0) > np.sqrt(RANK_TOLERANCE)
     ]
+    if not names:
+        names = [repr(c.name) for c in columns]
     raise ConfoundedDesignError(
         f"Batch and the columns {', '.join(names)} together cannot be told apart: some "
         "combination of them has one value within every batch. Keep fewer columns, or run "

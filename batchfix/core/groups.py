@@ -166,7 +166,7 @@ def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
         offset = total / n
         m2 = np.maximum(squares - total * offset, 0.0)
         odd = np.flatnonzero(~np.isfinite(squares))
-        _check_underflow(m2, np.abs(total) + np.abs(first - pilot[-1]))
+        _check_underflow(m2, np.abs(total) + np.abs(first - pilot[-1]), shift)
 
     count, mean = np.full(p, float(n)), shift + offset
     z_mean_, zz_ = z_mean[:, None], zz[:, :, None]
@@ -200,20 +200,20 @@ def _masked_moments(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
     safe = np.maximum(count, 1.0)
     first = np.take_along_axis(x, seen.argmax(axis=0)[None], axis=0)[0]
     first = np.where(count > 0, first, 0.0)
-    x -= first
-    x[missing] = 0.0
-    offset = x.sum(axis=0) / safe
-    x -= offset
-    x[missing] = 0.0
-    left = x.sum(axis=0) / safe  # what rounding left in the mean
     with np.errstate(over="ignore", invalid="ignore"):
+        x -= first
+        x[missing] = 0.0
+        offset = x.sum(axis=0) / safe
+        x -= offset
+        x[missing] = 0.0
+        left = x.sum(axis=0) / safe  # what rounding left in the mean
         m2 = np.maximum((x * x).sum(axis=0) - left * left * count, 0.0)
     if not np.isfinite(m2).all():
         raise BatchfixError(
             "The squares of X must fit float64, got values about 1e154 or more apart. "
             "Rescale X, for example divide it by a power of ten."
         )
-    _check_underflow(m2, np.abs(x).max(axis=0, initial=0.0))
+    _check_underflow(m2, np.abs(x).max(axis=0, initial=0.0), first)
     mean = np.where(count > 0, first + offset + left, 0.0)
 
     weights = seen.astype(np.float64)
@@ -225,9 +225,10 @@ def _masked_moments(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
     return count, mean, m2, zx, z_mean, zz
 
 
-def _check_underflow(m2: np.ndarray, differences: np.ndarray) -> None:
-    """Raise where values differ but their squares vanish; `differences` are 0 where they do not differ."""
-    vanished = differences[(m2 < SMALLEST_M2) & (differences > 0) & (differences < SMALLEST_SPREAD)]
+def _check_underflow(m2: np.ndarray, differences: np.ndarray, values: np.ndarray) -> None:
+    """Raise where values differ by more than rounding but their squares vanish; `differences` are 0 if they do not."""
+    real = differences > 1e-10 * np.abs(values)
+    vanished = differences[(m2 < SMALLEST_M2) & real & (differences < SMALLEST_SPREAD)]
     if vanished.size:
         raise BatchfixError(
             f"The squares of X must fit float64, got a feature whose values differ by about {vanished.max():.1g}. "

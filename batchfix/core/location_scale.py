@@ -48,12 +48,13 @@ def filled(frame: Frame, stand_in: Frame) -> Frame:
     )
 
 
-def shrunk(frame: Frame, n: np.ndarray, target: Frame, *, location_only: bool) -> Frame:
+def shrunk(frame: Frame, n: np.ndarray, target: Frame, varies: np.ndarray, *, location_only: bool) -> Frame:
     """Frames shrunk across features toward what a batch's other features say, as in ComBat.
 
-    A scale that is missing stays the target's.
+    A scale that is missing stays the target's. A feature that does not vary (`varies`, (p,)) has no scale to be
+    compared in: it is located as measured and has no say in the prior.
     """
-    location = (frame.location - target.location) / target.scale
+    location = np.where(varies, (frame.location - target.location) / target.scale, np.nan)
     variance = (frame.scale / target.scale) ** 2
     prior = Prior.of(location, variance)
     if location_only:
@@ -61,4 +62,5 @@ def shrunk(frame: Frame, n: np.ndarray, target: Frame, *, location_only: bool) -
     else:
         posterior = shrink_parametric(n, location, variance, prior)
     scale = np.where(np.isnan(frame.scale), 1.0, np.sqrt(posterior.variance))
-    return Frame(target.location + posterior.location * target.scale, scale * target.scale)
+    shrunken = np.where(varies, target.location + posterior.location * target.scale, frame.location)
+    return filled(Frame(shrunken, scale * target.scale), target)

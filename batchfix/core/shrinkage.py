@@ -143,9 +143,10 @@ def _alternate(
     squares = np.where(n > 1, (n - 1) * d_old, 0.0)
     g_old = g_hat.copy()
     weight, pull = t2 * n, t2 * n * g_hat
-    fixed, inverse = 0.5 * squares + rate, 1 / (0.5 * n + shape - 1)
-    half = 0.5 * n * inverse
-    fixed *= inverse
+    fixed = half = np.zeros(0)
+    if known_scale:
+        inverse = 1 / (0.5 * n + shape - 1)
+        fixed, half = (0.5 * squares + rate) * inverse, 0.5 * n * inverse
     g_new, d_new, step = np.empty_like(g_old), np.full_like(d_old, point), np.empty_like(g_old)
     with np.errstate(divide="ignore", invalid="ignore"):
         for count in range(1, max_iter + 1):

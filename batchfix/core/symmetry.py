@@ -10,7 +10,7 @@ import numpy as np
 
 SAMPLE_ROWS = 128
 SAMPLE_COLUMNS = 256
-LARGE_COUNT = 20.0
+LARGE_COUNT, LARGEST_COUNT = 20.0, 1e12
 LONG_TAIL = 8.0
 SKEWED = 1.0
 TENTH_OF_A_PERCENT = 1e-3
@@ -35,6 +35,11 @@ def asymmetric_scale(X: np.ndarray) -> str | None:
     >>> asymmetric_scale(rng.poisson(40, size=(50, 20)).astype(float))
     'raw counts (whole numbers from 0)'
     """
+    with np.errstate(all="ignore"):  # sums may overflow; what they say is then nothing
+        return _asymmetry(X)
+
+
+def _asymmetry(X: np.ndarray) -> str | None:
     n, p = X.shape
     rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLE_ROWS)).astype(int))
     columns = np.unique(np.linspace(0, p - 1, min(p, SAMPLE_COLUMNS)).astype(int))
@@ -44,7 +49,7 @@ def asymmetric_scale(X: np.ndarray) -> str | None:
         return None
     if _closed(X, rows[:: max(1, len(rows) // 16)]):
         return "parts of a whole (every row adds up to the same total)"
-    if seen.max() >= LARGE_COUNT and bool((seen == np.round(seen)).all()):
+    if LARGE_COUNT <= seen.max() <= LARGEST_COUNT and bool((seen == np.round(seen)).all()):
         return "raw counts (whole numbers from 0)"
     middle, high = np.quantile(seen, [0.5, 0.99])
     if high > LONG_TAIL * middle and _skewness(cells) > SKEWED:

@@ -31,6 +31,7 @@ from ..exceptions import (
 from . import inputs
 from .notices import warn
 from .rows import RowReader, Rows
+from .tables import is_polars
 
 FEW_ROWS = 10
 """A new batch of fewer rows than this is adapted with a warning."""
@@ -111,6 +112,11 @@ class MapApplier(RowReader):
                     AdaptationWarning,
                 )
             n, location, rss = self._observe(rows.X[mine], z[mine], solution)
+            if not n.any():
+                raise TooFewSamplesError(
+                    f"The rows of batch {repr_label(label)} must hold observed values to be learned from, got only NaN."
+                    " Leave them out."
+                )
             source, details = self._new_frame(solution, n, len(mine), location, rss)
             if not solution.fit.estimable.all():
                 source = leave(source, ~solution.fit.estimable)
@@ -183,6 +189,8 @@ class MapApplier(RowReader):
         if not strange.any():
             return maps, codes
         labels = rows.first.values[np.unique(rows.first.codes[strange])]
+        if self.handle_unknown != "error":
+            union_of(known, labels, "batch")  # labels of another kind are a mistake, not a new batch
         if self.handle_unknown == "error" or (self.handle_unknown == "adapt" and inverse):
             raise UnknownBatchError(
                 f"Batch {', '.join(repr_label(v) for v in labels[:5])} was not seen in fit "
@@ -275,7 +283,7 @@ class MapApplier(RowReader):
             return out
         if isinstance(source, pd.DataFrame):
             return pd.DataFrame(out, index=source.index, columns=self._names_of(source), copy=False)
-        if inputs.is_polars(source):
+        if is_polars(source):
             return type(source)(out, schema=list(self._names_of(source)), orient="row")
         return out
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import copy as copying
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from numbers import Integral
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import TransformerMixin
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..core.affine import Affine, Frame
@@ -44,6 +46,18 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
 
     reference_batch: Any
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "batch_key": [str, Integral, None],
+        "keep_keys": ["array-like", None],
+        "keep_factors": ["array-like", None],
+        "keep_numbers": ["array-like", None],
+        "keep_at_transform": ["boolean"],
+        "keep_y": ["boolean"],
+        "reference_batch": [str, Integral, "boolean", None],
+        "handle_unknown": [StrOptions(set(UNKNOWN))],
+        "copy": ["boolean"],
+    }
+
     # ---- what a subclass estimates
 
     def _frames(self, statistics: BatchStatistics, fit: LinearFit) -> tuple[Frame, Frame, Frame, dict[str, Any]]:
@@ -57,8 +71,14 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         raise NotImplementedError  # every public corrector defines it
 
     def _check_parameters(self) -> None:
-        if self.handle_unknown not in UNKNOWN:
-            raise BatchfixError(f"handle_unknown must be one of {UNKNOWN}, got {self.handle_unknown!r}.")
+        self._validate_params()
+        for name in ("keep_keys", "nuisance_keys", "keep_factors", "keep_numbers"):
+            value = getattr(self, name, None)
+            if value is not None and not all(isinstance(v, str | int | np.integer) for v in value):
+                raise BatchfixError(f"{name} must be a list of names, got {value!r}.")
+        twice = set(self.keep_factors or ()) & set(self.keep_numbers or ())
+        if twice:
+            raise BatchfixError(f"A column must be a factor or a number, got {sorted(twice)} named as both.")
 
     def _finish(self, maps: Affine, solution: Solution) -> Affine:
         """Last say on the maps from batch frames to the target frame."""
@@ -242,6 +262,15 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
     # ---- learning
 
     def _learn(self, X: Any, y: Any, labels: dict[str, Any], *, add: bool = False, **extra: Any) -> Rows:
+        """Fit or add; whatever goes wrong, what was known before stays."""
+        before = dict(vars(self))
+        try:
+            return self._learn_rows(X, y, labels, add=add, **extra)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    def _learn_rows(self, X: Any, y: Any, labels: dict[str, Any], *, add: bool, **extra: Any) -> Rows:
         self._check_parameters()
         more = add and hasattr(self, "statistics_")
         if more:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from sklearn.utils._param_validation import StrOptions
 
 from ..core import location_scale as core
 from ..core.affine import Affine, Frame
@@ -21,14 +22,11 @@ from ..exceptions import (
     TooFewFeaturesError,
     UnmergeableError,
 )
-from . import inputs
 from .applying import Solution
 from .base import BatchwiseCorrector
 from .notices import warn, warn_constant
 from .rows import Rows
-
-LOCATIONS, SCALES = ("mean", "median", None), ("std", "mad", None)
-TARGETS = ("pooled", "standard")
+from .tables import Key
 
 
 class BatchCorrector(BatchwiseCorrector):
@@ -71,6 +69,13 @@ class BatchCorrector(BatchwiseCorrector):
     [6.0, 8.0, 6.0, 8.0]
     """
 
+    _parameter_constraints = BatchwiseCorrector._parameter_constraints | {
+        "location": [StrOptions({"mean", "median"}), None],
+        "scale": [StrOptions({"std", "mad"}), None],
+        "target": [StrOptions({"pooled", "standard"})],
+        "shrinkage": [StrOptions({"eb"}), None],
+    }
+
     def __init__(
         self,
         *,
@@ -78,8 +83,8 @@ class BatchCorrector(BatchwiseCorrector):
         scale: str | None = "std",
         target: str = "pooled",
         shrinkage: str | None = None,
-        batch_key: inputs.Key | None = None,
-        keep_keys: Sequence[inputs.Key] | None = None,
+        batch_key: Key | None = None,
+        keep_keys: Sequence[Key] | None = None,
         keep_factors: Sequence[str] | None = None,
         keep_numbers: Sequence[str] | None = None,
         keep_at_transform: bool = True,
@@ -115,17 +120,6 @@ class BatchCorrector(BatchwiseCorrector):
     @property
     def _robust(self) -> bool:
         return self.location == "median" or self.scale == "mad"
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        for name, allowed in (
-            ("location", LOCATIONS),
-            ("scale", SCALES),
-            ("target", TARGETS),
-            ("shrinkage", (None, "eb")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise BatchfixError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
 
     @property
     def partial_fit(self) -> Any:
@@ -172,10 +166,11 @@ class BatchCorrector(BatchwiseCorrector):
         target = pooled
         if reference is not None:
             target = core.filled(Frame(measured.location[reference], measured.scale[reference]), pooled)
-        source = self._source(measured, fit.n, target)
+        varies = ~np.isnan(measured.scale).all(axis=0)
+        details = {"eps": statistics.eps, "target": target, "varies": varies}
+        source = self._source(measured, fit.n, target, varies)
         if reference is not None:
             source.location[reference], source.scale[reference] = target.location, target.scale
-        details = {"eps": statistics.eps, "target": target}
         return self._asked(source), self._asked(target), self._asked(pooled), details
 
     def _robustly(self, measured: Frame, robust: Frame, n: np.ndarray) -> Frame:
@@ -198,17 +193,21 @@ class BatchCorrector(BatchwiseCorrector):
         measured = Frame(location, core.spread(rss, n))
         flat = core.without_spread(measured, solution.details["eps"])
         measured = Frame(location, np.where(flat, np.nan, measured.scale))
-        return self._asked(self._source(measured, n, solution.details["target"])), solution.details
+        source = self._source(measured, n, solution.details["target"], solution.details["varies"])
+        return self._asked(source), solution.details
 
-    def _source(self, measured: Frame, n: np.ndarray, target: Frame) -> Frame:
+    def _source(self, measured: Frame, n: np.ndarray, target: Frame, varies: np.ndarray) -> Frame:
         if self.shrinkage is None:
             return core.filled(measured, target)
-        if n.shape[1] < 2:
+        usable = (varies & ~np.isnan(measured.location)).sum(axis=1)
+        if varies.any() and len(n) > 1 and usable.min() < 2:
             raise TooFewFeaturesError(
-                f"shrinkage='eb' learns from a batch's other features and must have at least two, got {n.shape[1]}. "
-                "Use shrinkage=None."
+                "shrinkage='eb' learns from a batch's other features and must have at least two that vary, got "
+                f"{int(usable.min())} in some batch. Use shrinkage=None."
             )
-        return core.shrunk(measured, n, target, location_only=self.scale is None)
+        if usable.min() < 2:
+            return core.filled(measured, target)
+        return core.shrunk(measured, n, target, varies, location_only=self.scale is None)
 
     def _asked(self, frame: Frame) -> Frame:
         """Location 0 or scale 1 for what is not corrected."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
+from sklearn.utils._param_validation import Interval
 
 from ..core import combat as core
 from ..core.affine import Frame
@@ -31,6 +34,7 @@ from .applying import Solution
 from .base import BatchwiseCorrector
 from .notices import warn, warn_constant
 from .rows import Rows
+from .tables import Key
 
 
 class ComBat(BatchwiseCorrector):
@@ -100,6 +104,7 @@ class ComBat(BatchwiseCorrector):
     Examples
     --------
     >>> import numpy as np
+    import pandas as pd
     >>> rng = np.random.default_rng(0)
     >>> batch = np.repeat(["p1", "p2"], 20)
     >>> X = rng.normal(size=(40, 6)) + 3.0 * (batch == "p2")[:, None]
@@ -109,14 +114,22 @@ class ComBat(BatchwiseCorrector):
     True
     """
 
+    _parameter_constraints = BatchwiseCorrector._parameter_constraints | {
+        "parametric": ["boolean"],
+        "mean_only": ["boolean"],
+        "scale_guard": [Interval(Real, 0, 1, closed="right"), None],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+    }
+
     def __init__(
         self,
         *,
         parametric: bool = True,
         mean_only: bool = False,
         scale_guard: float | None = None,
-        batch_key: inputs.Key | None = None,
-        keep_keys: Sequence[inputs.Key] | None = None,
+        batch_key: Key | None = None,
+        keep_keys: Sequence[Key] | None = None,
         keep_factors: Sequence[str] | None = None,
         keep_numbers: Sequence[str] | None = None,
         keep_at_transform: bool = True,
@@ -225,13 +238,6 @@ class ComBat(BatchwiseCorrector):
 
     # ---- estimation
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if self.scale_guard is not None and not 0 < self.scale_guard <= 1:
-            raise BatchfixError(
-                f"scale_guard must be a share above 0 and at most 1, or None, got {self.scale_guard!r}. 0.2 is usual."
-            )
-
     def _measure(self, rows: Rows, *, scale_where: Any = None, **extra: Any) -> BatchStatistics:
         statistics = super()._measure(rows, **extra)
         if self.scale_guard is None:
@@ -241,7 +247,7 @@ class ComBat(BatchwiseCorrector):
         groups = Groups.of(rows.first.codes, len(rows.first.values))
         if scale_where is None:
             return replace(statistics, ties=Ties.of(rows.X, groups.order, groups.starts))
-        where = np.asarray(scale_where)
+        where = np.asarray(self._by_position(scale_where, rows))
         n, p = rows.X.shape
         if where.dtype != bool or where.shape not in ((n, p), (p,)):
             raise BatchfixError(
@@ -253,6 +259,18 @@ class ComBat(BatchwiseCorrector):
             seen = where & ~np.isnan(rows.X)
             present = np.stack([seen[groups.rows(k)].sum(axis=0) for k in range(len(groups))]).astype(np.float64)
         return replace(statistics, present=present)
+
+    def _by_position(self, where: Any, rows: Rows) -> Any:
+        """Put a mask with names in the order of X."""
+        if not isinstance(where, pd.DataFrame | pd.Series):
+            return where
+        names = getattr(self, "feature_names_in_", None)
+        names = None if names is None else pd.Index(names[self._features])
+        index = rows.source.index if isinstance(rows.source, pd.DataFrame) else None
+        if isinstance(where, pd.Series):
+            return inputs.align(where, names, rows.X.shape[1], "scale_where")
+        where = inputs.align(where, index, len(rows.X), "scale_where")
+        return where if names is None else inputs.align(where.T, names, rows.X.shape[1], "scale_where's columns").T
 
     def _frames(self, statistics: BatchStatistics, fit: LinearFit) -> tuple[Frame, Frame, Frame, dict[str, Any]]:
         reference = self._reference(statistics.batches)
@@ -266,6 +284,8 @@ class ComBat(BatchwiseCorrector):
         target = Frame(np.where(active, grand.target.location, 0.0), np.where(active, grand.target.scale, 1.0))
         gamma, delta = core.effects(fit.location, fit.rss, fit.n, target)
         gamma, delta = np.where(active, gamma, np.nan), np.where(active, delta, np.nan)
+        if not alone:
+            _check_features(active & ~np.isnan(gamma), statistics.batches)
         prior, posterior = self._posterior(fit.n, gamma, delta, active, scaled)
         if reference is not None or alone:
             posterior.location[reference or 0, active] = 0.0
@@ -336,12 +356,6 @@ class ComBat(BatchwiseCorrector):
         """Shrink across the active features; those not to be scaled get a location and variance 1."""
         location, variance = np.full_like(gamma, np.nan), np.full_like(gamma, np.nan)
         converged, rounds = np.ones(len(gamma), dtype=bool), np.ones(len(gamma), dtype=int)
-        usable = active & ~np.isnan(gamma)
-        if len(gamma) > 1 and active.any() and usable.sum(axis=1).min() < 2:
-            raise TooFewFeaturesError(
-                "ComBat learns a batch's prior from its other features and must have at least two that vary, got "
-                f"{int(usable.sum(axis=1).min())} in some batch. Use BatchCorrector, which does not."
-            )
         among, wide = _at(active), _at(scaled)
         prior = Prior.of(gamma[:, among], delta[:, wide])
         still = active & ~scaled
@@ -352,7 +366,7 @@ class ComBat(BatchwiseCorrector):
                 part = shrink_nonparametric(n[:, among], gamma[:, among], delta[:, among], mean_only=True)
                 part = Posterior.at_once(_widen(part.location, active), _widen(part.variance, active))
             location[:, still], variance[:, still] = part.location[:, still], part.variance[:, still]
-        if scaled.any():
+        if (scaled & ~np.isnan(delta).all(axis=0)).any():
             seen = n[:, wide], gamma[:, wide], delta[:, wide]
             if self.parametric:
                 part = shrink_parametric(*seen, prior, tol=self.tol, max_iter=self.max_iter)
@@ -379,14 +393,24 @@ class ComBat(BatchwiseCorrector):
         # without spread in the new batch: located, and no evidence on the scale of others
         flat = (n > 1) & (delta == 0)
         delta = np.where(active & ~flat, delta, np.nan)
-        if len(solution.batches) == 1 and np.sum(active & ~np.isnan(gamma[0])) < 2:
-            raise TooFewFeaturesError("ComBat must have at least two features that vary to adapt. Use BatchCorrector.")
+        _check_features(active & ~np.isnan(gamma), solution.batches[:0])
         _, posterior = self._posterior(n, gamma, delta, active, scaled)
         variance = np.where(flat & active, 1.0, posterior.variance)
         source = core.batch_frame(posterior.location, variance, solution.target)
         source = Frame(np.where(active, source.location, 0.0), np.where(active, source.scale, 1.0))
         new = {"gamma_hat": gamma, "delta_hat": delta, "gamma_star": posterior.location, "delta_star": variance}
         return source, details | new
+
+
+def _check_features(usable: np.ndarray, batches: np.ndarray) -> None:
+    """A prior needs at least two features in every batch; none at all that vary is another matter."""
+    count = usable.sum(axis=1)
+    if usable.any() and count.min() < 2:
+        where = f"batch {repr_label(batches[int(count.argmin())])}" if len(batches) else "the new batch"
+        raise TooFewFeaturesError(
+            "ComBat learns a batch's prior from its other features and must have at least two observed ones that vary, "
+            f"got {int(count.min())} in {where}. Use BatchCorrector, which does not."
+        )
 
 
 def _at(mask: np.ndarray) -> slice | np.ndarray:

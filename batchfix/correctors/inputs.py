@@ -7,7 +7,7 @@ which are factors and which are numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,10 @@ from sklearn.utils.multiclass import type_of_target
 
 from ..core.design import Column, Factor, Number, repr_label
 from ..exceptions import AlignmentError, BatchfixError, MissingLabelError
+from .tables import is_polars
 
-Key = str | int
+LARGEST_INTEGER = 2.0**53
+LARGEST_NUMBER = 1e100
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def as_labels(values: Any, what: str) -> np.ndarray:
     BatchfixError
         They are of mixed types, or fractions.
     """
-    array = np.asarray(values.astype(object) if isinstance(values, pd.Series) else values)
+    array = np.asarray(values.astype(object) if isinstance(values, pd.Series) else unmasked(values))
     missing = np.asarray(pd.isna(array))
     if missing.any():
         raise MissingLabelError(
@@ -68,14 +70,14 @@ def as_labels(values: Any, what: str) -> np.ndarray:
     if array.dtype.kind == "O" and len(array):
         array = _typed(array, what)
     if array.dtype.kind == "f":
-        whole = np.isfinite(array) & (array == np.round(array))
+        whole = np.isfinite(array) & (array == np.round(array)) & (np.abs(array) <= LARGEST_INTEGER)
         if not whole.all():
             raise BatchfixError(
                 f"Labels in {what} must be strings or integers, got {repr_label(array[~whole][0])}. "
                 "Give names, or round what was measured."
             )
         return array.astype(np.int64)
-    if array.dtype.kind not in "iubUMO":
+    if array.dtype.kind not in "iubUM":
         raise BatchfixError(f"Labels in {what} must be strings or integers, got dtype {array.dtype}. Convert them.")
     return array
 
@@ -84,14 +86,42 @@ def _typed(array: np.ndarray, what: str) -> np.ndarray:
     """Objects as the one type that all of them have."""
     kind = pd.api.types.infer_dtype(array, skipna=False)
     types: dict[str, Any] = {"string": str, "integer": np.int64, "boolean": bool, "floating": np.float64}
-    types |= dict.fromkeys(("datetime64", "datetime", "date"), "datetime64[ns]")
-    if kind not in types:
-        found = sorted({type(v).__name__ for v in array.tolist()})
-        raise BatchfixError(
-            f"Labels in {what} must be all strings or all integers, got {', '.join(found)} "
-            f"{'together' if len(found) > 1 else ''}. Convert them, for example with .astype(str)."
-        )
-    return array.astype(types[kind])
+    zoned = any(getattr(v, "tzinfo", None) is not None for v in array[:1])
+    if not zoned:
+        types |= dict.fromkeys(("datetime64", "datetime", "date"), "datetime64[ns]")
+    if kind in types:
+        try:
+            return array.astype(types[kind])
+        except OverflowError:
+            kind = "integers beyond 64 bits"
+    found = sorted({type(v).__name__ for v in array.tolist()})
+    raise BatchfixError(
+        f"Labels in {what} must be all strings or all integers, got {', '.join(found)} "
+        f"({kind}). Convert them, for example with .astype(str)."
+    )
+
+
+def unmasked(values: Any) -> Any:
+    """A masked array's hidden entries as missing."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    return np.ma.filled(values.astype(object), None)
+
+
+def as_array(values: Any, what: str) -> np.ndarray:
+    """Return labels as an array, lists entry by entry so that text and numbers stay apart."""
+    values = unmasked(values)
+    if isinstance(values, np.ndarray):
+        return values
+    if isinstance(values, pd.Categorical | pd.Index | pd.api.extensions.ExtensionArray):
+        return np.asarray(values, dtype=object)
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "U" or (array.dtype.kind == "f" and array.ndim == 2):
+            array = np.asarray(values, dtype=object)
+    except ValueError as error:
+        raise BatchfixError(f"{what} must have rows of one length, got several lengths. Fill them up.") from error
+    return array
 
 
 def as_numbers(values: Any, what: str) -> np.ndarray:
@@ -99,7 +129,9 @@ def as_numbers(values: Any, what: str) -> np.ndarray:
     try:
         if isinstance(values, pd.Series):
             values = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        array = np.asarray(values, dtype=np.float64)
+        values = unmasked(values)
+        missing = np.asarray(pd.isna(values))
+        array = np.where(missing, np.nan, values).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise BatchfixError(
             f"Column {what} must hold numbers, got {np.asarray(values).ravel()[:3].tolist()}. "
@@ -109,6 +141,12 @@ def as_numbers(values: Any, what: str) -> np.ndarray:
         raise MissingLabelError(
             f"Every row must have a finite value in {what}, got none for "
             f"{_first_rows(~np.isfinite(array))}. Fill them in or leave these rows out."
+        )
+    spread = float(np.ptp(array)) if len(array) else 0.0
+    if np.abs(array).max(initial=0.0) > LARGEST_NUMBER or 0 < spread < 1 / LARGEST_NUMBER:
+        raise BatchfixError(
+            f"Column {what} must have squares that fit float64, got values up to {np.abs(array).max():.1g} that differ "
+            f"by {spread:.1g}. Change its unit."
         )
     return array
 
@@ -120,6 +158,8 @@ def as_column(
     what = f"{name!r}"
     dtype = getattr(values, "dtype", None)
     categorical = isinstance(dtype, pd.CategoricalDtype)
+    if isinstance(dtype, pd.CategoricalDtype) and pd.api.types.is_float_dtype(dtype.categories):
+        values = values.astype(object).map(str, na_action="ignore")
     if name in numbers:
         return Number(name, role), as_numbers(values, what)
     if name not in factors and not categorical:
@@ -139,11 +179,6 @@ def as_column(
 
 
 # ---- containers
-
-
-def is_polars(X: Any) -> bool:
-    """Whether X is a polars DataFrame or Series (without importing polars)."""
-    return type(X).__module__.split(".")[0] == "polars"
 
 
 def align(values: Any, index: pd.Index | None, n: int, what: str) -> Any:
@@ -171,7 +206,7 @@ def align(values: Any, index: pd.Index | None, n: int, what: str) -> Any:
             f"The index of {what} must hold the rows of X, got an index in which {why}. "
             f"Give {what} X's index, or pass it as an array (.to_numpy()) if it is in X's order."
         )
-    length = len(values)
+    length = len(values) if np.ndim(values) else 0
     if length != n:
         raise AlignmentError(
             f"{what} must have one entry a row of X, got {length} for {n} rows. Pass the labels of these very rows."
@@ -187,32 +222,46 @@ def as_columns(values: Any, index: pd.Index | None, n: int, what: str) -> dict[s
     """Return kept or nuisance columns by name, in the order of the rows."""
     if values is None:
         return {}
+    if isinstance(values, pd.Categorical):
+        values = pd.Series(values, index=index)
     if isinstance(values, Mapping):
+        names = [str(k) for k in values]
+        if len(set(names)) < len(names):
+            raise BatchfixError(f"Columns of {what} must have different names, got {names}.")
         return {str(k): align(_flat(v, str(k)), index, n, f"{what}[{k!r}]") for k, v in values.items()}
-    if np.ndim(values) == 0 and not isinstance(values, pd.Series | pd.DataFrame):
-        raise BatchfixError(
-            f"{what} must be a table or columns of values, got {values!r}. To name columns of X use {what}_keys."
-        )
+    if not is_frame(values):
+        values = as_array(values, what)
+        if values.ndim == 0:
+            raise BatchfixError(
+                f"{what} must be a table or columns of values, got {values.item()!r}. "
+                f"To name columns of X use {what}_keys."
+            )
     values = align(values, index, n, what)
     if isinstance(values, pd.DataFrame):
-        if not values.columns.is_unique:
-            twice = values.columns[values.columns.duplicated()][0]
-            raise BatchfixError(f"Columns of {what} must have different names, got {twice!r} twice.")
-        return {str(c): values[c] for c in values.columns}
+        names = [str(c) for c in values.columns]
+        if len(set(names)) < len(names):
+            raise BatchfixError(f"Columns of {what} must have different names, got {names}.")
+        return {name: values.iloc[:, k] for k, name in enumerate(names)}
     if isinstance(values, pd.Series):
         return {f"{what}0" if values.name is None else str(values.name): values}
-    array = np.asarray(values)
-    if array.ndim == 1:
-        return {f"{what}0": array}
-    if array.ndim != 2:
-        raise BatchfixError(f"{what} must have one or two dimensions, got {array.ndim}.")
-    return {f"{what}{k}": array[:, k] for k in range(array.shape[1])}
+    if values.ndim == 1:
+        return {f"{what}0": values}
+    if values.ndim != 2:
+        raise BatchfixError(f"{what} must have one or two dimensions, got {values.ndim}.")
+    return {f"{what}{k}": values[:, k] for k in range(values.shape[1])}
+
+
+def is_frame(values: Any) -> bool:
+    """Whether these labels may carry an index or names."""
+    return isinstance(values, pd.Series | pd.DataFrame) or is_polars(values)
 
 
 def _flat(values: Any, name: str) -> Any:
-    if isinstance(values, pd.Series) or is_polars(values):
+    if isinstance(values, pd.Categorical):
+        return pd.Series(values)
+    if is_frame(values):
         return values
-    array = np.asarray(values)
+    array = as_array(values, f"Column {name!r}")
     if array.ndim != 1:
         raise BatchfixError(f"Column {name!r} must have one dimension, got {array.ndim}.")
     return array
@@ -220,23 +269,20 @@ def _flat(values: Any, name: str) -> Any:
 
 def as_batch(values: Any, index: pd.Index | None, n: int) -> list[np.ndarray]:
     """Return batch labels as one array a factor; a single label stands for all rows."""
-    if np.ndim(values) == 0 and not isinstance(values, pd.Series | pd.DataFrame):
-        scalar = np.asarray(values)
-        if bool(np.any(pd.isna(scalar))):
-            raise MissingLabelError(f"batch must be a label, got {values!r}. Name the batch of these rows.")
-        return [as_labels(np.repeat(scalar, n), "batch")]
+    if not is_frame(values):
+        values = as_array(values, "batch")
+        if values.ndim == 0:
+            if bool(pd.isna(values.item())):
+                raise MissingLabelError(f"batch must be a label, got {values.item()!r}. Name the batch of these rows.")
+            return [as_labels(np.repeat(values, n), "batch")]
     values = align(values, index, n, "batch")
     if isinstance(values, pd.DataFrame):
         return [as_labels(values.iloc[:, k], "batch") for k in range(values.shape[1])]
-    if isinstance(values, pd.Series | pd.Categorical | pd.Index):
-        return [as_labels(pd.Series(values), "batch")]
-    # a list of strings and numbers must not become all strings on the way
-    array = np.asarray(values, dtype=object) if isinstance(values, list | tuple) else np.asarray(values)
-    if array.ndim == 1:
-        return [as_labels(array, "batch")]
-    if array.ndim != 2:
-        raise BatchfixError(f"batch must have one or two dimensions, got {array.ndim}.")
-    return [as_labels(array[:, k], "batch") for k in range(array.shape[1])]
+    if isinstance(values, pd.Series) or values.ndim == 1:
+        return [as_labels(values, "batch")]
+    if values.ndim != 2:
+        raise BatchfixError(f"batch must have one or two dimensions, got {values.ndim}.")
+    return [as_labels(values[:, k], "batch") for k in range(values.shape[1])]
 
 
 def y_column(y: Any, index: pd.Index | None, n: int) -> tuple[Column, np.ndarray]:
@@ -257,76 +303,3 @@ def y_column(y: Any, index: pd.Index | None, n: int) -> tuple[Column, np.ndarray
         return Number("y"), as_numbers(y, "y")
     labels = as_labels(y, "y")
     return Factor("y", Labels.of(labels).values), labels
-
-
-# ---- columns of the table itself
-
-
-def take_keys(X: Any, keys: Sequence[Key], optional: Iterable[Key] = ()) -> tuple[Any, dict[Key, Any]]:
-    """Split a table into its features and the columns named by keys.
-
-    A string names a column (which leaves the table) or an index level of a DataFrame;
-    an integer is a column position, on arrays. Optional keys may be absent.
-    """
-    if not keys:
-        return X, {}
-    if isinstance(X, pd.DataFrame):
-        return _take_from_frame(X, keys, set(optional))
-    if is_polars(X):
-        return _take_from_polars(X, keys, set(optional))
-    array = X if isinstance(X, np.ndarray) else np.asarray(X)
-    named = [k for k in keys if not isinstance(k, int | np.integer) or isinstance(k, bool)]
-    if named:
-        raise BatchfixError(
-            f"A key of an array must be a column position, got {named[0]!r}. "
-            "Pass a DataFrame, or the position of the column."
-        )
-    if array.ndim != 2:
-        raise BatchfixError(
-            f"X must have two dimensions for keys to name columns, got {array.ndim}. Expected 2D array."
-        )
-    positions = []
-    for key in keys:
-        if not -array.shape[1] <= int(key) < array.shape[1]:
-            raise BatchfixError(f"Key {key} must be a column of X, got {array.shape[1]} columns.")
-        positions.append(int(key) % array.shape[1])
-    rest = np.delete(array, positions, axis=1)
-    return rest, {k: array[:, j] for k, j in zip(keys, positions, strict=True)}
-
-
-def _take_from_frame(X: pd.DataFrame, keys: Sequence[Key], optional: set[Key]) -> tuple[pd.DataFrame, dict[Key, Any]]:
-    taken: dict[Key, Any] = {}
-    drop = []
-    for key in keys:
-        in_columns, in_index = key in X.columns, key in X.index.names
-        if in_columns and in_index:
-            raise BatchfixError(f"Key {key!r} must name a column or an index level, got both. Rename one of them.")
-        if in_columns:
-            column = X[key]
-            if isinstance(column, pd.DataFrame):
-                raise BatchfixError(
-                    f"Key {key!r} must name one column, got {column.shape[1]} of that name. Rename them."
-                )
-            taken[key] = column
-            drop.append(key)
-        elif in_index:
-            taken[key] = pd.Series(X.index.get_level_values(key), index=X.index, name=key)
-        elif isinstance(key, int | np.integer) and not isinstance(key, bool):
-            raise BatchfixError(
-                f"A key of a DataFrame must be a column name, got the position {key!r}. Positions are for arrays."
-            )
-        elif key not in optional:
-            near = ", ".join(repr(str(c)) for c in list(X.columns)[:5])
-            raise BatchfixError(
-                f"Key {key!r} must name a column or an index level of X, got columns {near}"
-                f"{', ...' if X.shape[1] > 5 else ''} and index levels {list(X.index.names)}."
-            )
-    return X.drop(columns=drop), taken
-
-
-def _take_from_polars(X: Any, keys: Sequence[Key], optional: set[Key]) -> tuple[Any, dict[Key, Any]]:
-    taken = {key: X[key].to_numpy() for key in keys if key in X.columns}
-    lost = [key for key in keys if key not in taken and key not in optional]
-    if lost:
-        raise BatchfixError(f"Key {lost[0]!r} must name a column of X, got {X.columns[:5]}.")
-    return X.drop(list(taken)), taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from . import inputs
 from .applying import Solution
 from .base import BatchwiseCorrector
 from .rows import Rows
+from .tables import Key
 
 REQUESTS = {"batch": True, "keep": True, "nuisance": True}
 
@@ -64,12 +66,18 @@ class LinearCorrector(BatchwiseCorrector):
     __metadata_request__transform = REQUESTS
     __metadata_request__inverse_transform = REQUESTS
 
+    _parameter_constraints = BatchwiseCorrector._parameter_constraints | {
+        "nuisance_keys": ["array-like", None],
+        "batch_key": [str, Integral, "array-like", None],
+        "reference_batch": [str, Integral, "boolean", tuple, None],
+    }
+
     def __init__(
         self,
         *,
-        nuisance_keys: Sequence[inputs.Key] | None = None,
-        batch_key: inputs.Key | Sequence[inputs.Key] | None = None,
-        keep_keys: Sequence[inputs.Key] | None = None,
+        nuisance_keys: Sequence[Key] | None = None,
+        batch_key: Key | Sequence[Key] | None = None,
+        keep_keys: Sequence[Key] | None = None,
         keep_factors: Sequence[str] | None = None,
         keep_numbers: Sequence[str] | None = None,
         keep_at_transform: bool = True,
@@ -140,7 +148,7 @@ class LinearCorrector(BatchwiseCorrector):
 
     # ---- several batch factors, and nuisance
 
-    def _keys(self) -> dict[str, list[inputs.Key]]:
+    def _keys(self) -> dict[str, list[Key]]:
         return super()._keys() | {"nuisance": list(self.nuisance_keys or [])}
 
     def _batch_labels(self, batch: list[np.ndarray] | None) -> list[inputs.Labels] | None:
@@ -155,6 +163,11 @@ class LinearCorrector(BatchwiseCorrector):
         *,
         reset: bool,
     ) -> dict[str, tuple[Column, np.ndarray]]:
+        clash = [name for name in found if name.startswith("batch[")]
+        if clash:
+            raise BatchfixError(
+                f"'batch[1]' and so on name further batch factors, got a column {clash[0]!r}. Rename it."
+            )
         extra = {f"batch[{k}]": labels for k, labels in enumerate(batch or []) if k > 0}
         columns = super()._columns(found, batch, reset=reset)
         known = [] if reset else [c.name for c in self.statistics_.columns if c.role == "batch"]

@@ -19,6 +19,7 @@ from ..core.design import Column, Factor
 from ..core.statistics import BatchStatistics
 from ..exceptions import BatchfixError
 from . import inputs
+from .tables import Key, plain, take_keys
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Rows:
 class RowReader(BaseEstimator):
     """Finds the labels of rows: in arguments, columns, index levels or column positions."""
 
-    batch_key: inputs.Key | Sequence[inputs.Key] | None
-    keep_keys: Sequence[inputs.Key] | None
+    batch_key: Key | Sequence[Key] | None
+    keep_keys: Sequence[Key] | None
     keep_factors: Sequence[str] | None
     keep_numbers: Sequence[str] | None
     keep_y: bool
@@ -52,10 +53,10 @@ class RowReader(BaseEstimator):
     _features: slice | np.ndarray
     _consumed: list[Any]
 
-    def _keys(self) -> dict[str, list[inputs.Key]]:
+    def _keys(self) -> dict[str, list[Key]]:
         """Keys by what they name."""
         key = self.batch_key
-        batch: list[inputs.Key] = []
+        batch: list[Key] = []
         if isinstance(key, str | int | np.integer):
             batch = [key]
         elif key is not None:
@@ -85,7 +86,7 @@ class RowReader(BaseEstimator):
         if inverse and flat:
             X, taken = self._take_for_inverse(X, flat)
         else:
-            X, taken = inputs.take_keys(X, flat, optional)
+            X, taken = take_keys(X, flat, optional)
         index = source.index if isinstance(source, pd.DataFrame) else None
         values = self._validate(source, X, flat, reset=reset)
         n = len(values)
@@ -106,6 +107,8 @@ class RowReader(BaseEstimator):
                 found[name] = (what, column)
         columns = self._columns(found, batch, reset=reset)
         if self.keep_y and (reset or y is not None):
+            if "y" in columns:
+                raise BatchfixError("keep_y=True keeps fit's y under the name 'y', got another column 'y'. Rename it.")
             columns["y"] = inputs.y_column(y, index, n)
         return Rows(values, self._batch_labels(batch), columns, source)
 
@@ -148,9 +151,9 @@ class RowReader(BaseEstimator):
             raise BatchfixError(f"Kept columns must be those of fit {known}, got {stray[0]!r} too.")
         return columns
 
-    def _validate(self, source: Any, X: Any, keys: list[inputs.Key], *, reset: bool) -> np.ndarray:
+    def _validate(self, source: Any, X: Any, keys: list[Key], *, reset: bool) -> np.ndarray:
         """Numbers as float64 or float32, with names and counts checked against fit."""
-        _refuse_text(X)
+        X = plain(X)
         how = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
         try:
             if not keys:
@@ -170,7 +173,7 @@ class RowReader(BaseEstimator):
             self._consumed: list[Any] = []
         return np.asarray(values)
 
-    def _check_names(self, source: Any, X: Any, keys: list[inputs.Key], *, reset: bool) -> None:
+    def _check_names(self, source: Any, X: Any, keys: list[Key], *, reset: bool) -> None:
         """As scikit-learn checks names and counts, except that kept columns may be absent after fit."""
         if reset:
             validate_data(self, source, reset=True, skip_check_array=True)
@@ -201,35 +204,10 @@ class RowReader(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         return f"number {j}" if names is None else repr(str(names[self._features][j]))
 
-    def _take_for_inverse(self, X: Any, keys: list[inputs.Key]) -> tuple[Any, dict[inputs.Key, Any]]:
+    def _take_for_inverse(self, X: Any, keys: list[Key]) -> tuple[Any, dict[Key, Any]]:
         """Keys of a corrected table: columns that are still there, or index levels."""
         if isinstance(X, pd.DataFrame):
-            return inputs.take_keys(X, [k for k in keys if k in X.columns or k in X.index.names])
+            return take_keys(X, [k for k in keys if k in X.columns or k in X.index.names])
         if np.shape(X)[1:] == (self.n_features_in_,):
-            return inputs.take_keys(X, keys)
+            return take_keys(X, keys)
         return X, {}
-
-
-def _refuse_text(X: Any) -> None:
-    """Name the columns that are text, which a conversion would choke on or read as numbers."""
-    if isinstance(X, pd.DataFrame):
-        bad = [
-            c
-            for c, dtype in zip(X.columns, X.dtypes, strict=True)
-            if not pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
-        ]
-        text = [
-            c
-            for k, c in enumerate(X.columns)
-            if c in bad
-            and pd.api.types.infer_dtype(X.iloc[:, k], skipna=True)
-            in ("string", "mixed", "categorical", "datetime64", "datetime", "date", "mixed-integer")
-        ]
-        if text:
-            raise BatchfixError(
-                f"X must be numbers, got text or dates in column{'s' if len(text) > 1 else ''} "
-                f"{', '.join(repr(c) for c in text[:5])}{', ...' if len(text) > 5 else ''}. "
-                "Drop them, or name them in batch_key or keep_keys."
-            )
-    elif isinstance(X, np.ndarray) and X.dtype.kind in "SU":
-        raise BatchfixError(f"X must be numbers, got text ({X.dtype}). Convert it with .astype(float).")

@@ -32,7 +32,8 @@ def tables(draw):
 def slow_moments(x: np.ndarray, z: np.ndarray) -> dict[str, np.ndarray]:
     """One group's moments, one feature at a time, as numpy computes them."""
     p, q = x.shape[1], z.shape[1]
-    out = {k: np.zeros(s) for k, s in {"n": p, "mean": p, "m2": p, "z_mean": (q, p), "zz": (q, q, p), "zx": (q, p)}.items()}
+    out = {k: np.zeros(p) for k in ("n", "mean", "m2")}
+    out |= {"z_mean": np.zeros((q, p)), "zz": np.zeros((q, q, p)), "zx": np.zeros((q, p))}
     for j in range(p):
         seen = ~np.isnan(x[:, j])
         if not seen.any():
@@ -136,10 +137,12 @@ def test_maps_are_those_of_a_loop(table, in_place):
     maps = Affine(
         center, np.exp(rng.normal(size=(groups, p))), rng.normal(size=(groups, p)), rng.normal(size=(groups, q, p))
     )
-    want = np.array([
-        (x.astype(np.float64) - maps.center[k]) * maps.scale[k] + maps.shift[k] + zi @ maps.loading[k]
-        for x, k, zi in zip(X, codes, z, strict=True)
-    ])
+    want = np.array(
+        [
+            (x.astype(np.float64) - maps.center[k]) * maps.scale[k] + maps.shift[k] + zi @ maps.loading[k]
+            for x, k, zi in zip(X, codes, z, strict=True)
+        ]
+    )
     X = X.copy(order="K")
     out = X if in_place else np.empty_like(X)
     apply_groups(X, Groups.of(codes, groups), maps, z, out)

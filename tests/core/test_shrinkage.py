@@ -224,11 +224,13 @@ def test_a_pair_without_values_gets_what_the_others_say(shrink):
         assert_allclose(got.variance[0, 4], d[0, usable].mean())
 
 
-def test_variances_that_agree_are_shrunk_wholly():
+@pytest.mark.parametrize("variance", [1.0, 1.7, 1.0 + 4e-16])
+def test_variances_that_agree_are_shrunk_wholly(variance):
     n, g, _ = summary(batch(9))
-    d = np.full_like(g, 1.7)
+    d = np.full_like(g, variance)
+    d[0, 0] = 1.7 if variance == 1.7 else 1.0  # to the last bit, or all but
     got = shrink_parametric(n, g, d, Prior.of(g, d))
-    assert_allclose(got.variance, 1.7)
+    assert_allclose(got.variance, variance)
     assert got.converged.all()
 
 

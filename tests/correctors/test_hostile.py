@@ -387,6 +387,7 @@ def test_a_feature_without_spread_has_no_say_in_the_prior(make):
 
 
 @of({k: v for k, v in KEEPING.items() if k not in ("combat-reference", "batch-reference")})
+@pytest.mark.filterwarnings("ignore::batchfix.exceptions.ConstantFeatureWarning")
 def test_missing_values_that_confound_one_feature_leave_that_feature(make):
     table = np.array(X)
     table[(GROUP == "A") & (BATCH == "p1"), 2] = np.nan

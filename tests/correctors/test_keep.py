@@ -149,7 +149,7 @@ def test_without_keep_at_transform_a_rows_own_label_is_never_needed(name):
 def test_with_keep_at_transform_it_is_needed_and_used(name):
     data = table()
     corrector = clone(SCALING[name]).fit(data["X"], batch=data["batch"], keep={"group": data["group"]})
-    with pytest.raises(MissingLabelError, match="depends on its 'group'.*keep_at_transform=False"):
+    with pytest.raises(MissingLabelError, match=r"depends on its 'group'.*keep_at_transform=False"):
         corrector.transform(data["X"], batch=data["batch"])
     with pytest.raises(UnknownLevelError, match="'group' must hold levels seen in fit"):
         corrector.transform(data["X"], batch=data["batch"], keep={"group": np.full(N, "z")})
@@ -377,7 +377,7 @@ def test_labels_of_other_rows_are_refused(name):
     with pytest.raises(AlignmentError, match="index of y"):
         clone(THREE[name]).set_params(keep_y=True).fit(X, group, batch=data["batch"])
     for wrong in (data["batch"][:-1], [*data["batch"], "a"]):
-        with pytest.raises(AlignmentError, match="one entry a row of X, got (59|61) for 60"):
+        with pytest.raises(AlignmentError, match=r"one entry a row of X, got (59|61) for 60"):
             clone(THREE[name]).fit(X, batch=wrong)
     with pytest.raises(AlignmentError, match="keep must have one entry a row"):
         clone(THREE[name]).fit(data["X"], batch=data["batch"], keep=data["age"][:5])
@@ -387,19 +387,15 @@ def test_labels_of_other_rows_are_refused(name):
     clone(THREE[name]).fit(twice, batch=pd.Series(data["batch"], index=twice.index))  # the very same index is no riddle
 
 
-@each
-def test_a_presence_mask_with_an_index_finds_its_rows_too(name):
-    if name != "combat":
-        return
+def test_a_presence_mask_with_an_index_finds_its_rows_too():
     data = table()
     X = pd.DataFrame(np.round(data["X"]), index=[f"s{i:02}" for i in range(N)]).rename(columns=str)
     where = X != 0
-    want = ComBat(scale_guard=0.5).fit(X, batch=data["batch"], scale_where=where).statistics_.present
-    try:
-        got = ComBat(scale_guard=0.5).fit(X, batch=data["batch"], scale_where=where[::-1]).statistics_.present
-    except BatchfixError:
-        return
-    assert_array_equal(got, want)
+    want = ComBat(scale_guard=0.5).fit(X, batch=data["batch"], scale_where=where)
+    got = ComBat(scale_guard=0.5).fit(X, batch=data["batch"], scale_where=where[::-1])
+    assert_array_equal(got.statistics_.present, want.statistics_.present)
+    with pytest.raises(AlignmentError, match="scale_where"):
+        ComBat(scale_guard=0.5).fit(X, batch=data["batch"], scale_where=where.reset_index(drop=True))
 
 
 # ---- designs that cannot be told apart
@@ -411,8 +407,8 @@ def test_a_confounded_design_is_refused_by_the_names_of_its_levels(name):
     status = np.where(data["batch"] == "a", "case", "control")
     with pytest.raises(ConfoundedDesignError) as error:
         corrected(THREE[name], data, {"status": status})
-    for part in ("Batch and 'status' cannot be told apart", "{'a'} hold only {'case'}", "{'b', 'c'} hold only {'control'}"):
-        assert part in str(error.value)
+    assert "Batch and 'status' cannot be told apart" in str(error.value)
+    assert "{'a'} hold only {'case'}; batches {'b', 'c'} hold only {'control'}" in str(error.value)
     with pytest.raises(ConfoundedDesignError, match="Batch and 'y'"):
         corrected(clone(THREE[name]).set_params(keep_y=True), data, None, status)
     with pytest.raises(ConfoundedDesignError, match="'dose' has one value within every batch"):
@@ -428,7 +424,7 @@ def test_more_kept_columns_than_samples_are_refused(name):
     data = table()
     with pytest.raises(TooFewSamplesError, match="60 rows for 3 batches"):
         corrected(THREE[name], data, np.random.default_rng(0).normal(size=(N, 70)))
-    with pytest.raises(TooFewSamplesError, match="60 rows for 3 batches"):
+    with pytest.raises(ConfoundedDesignError, match="'id'"):
         corrected(THREE[name], data, {"id": [f"s{i}" for i in range(N)]})
 
 
@@ -481,12 +477,16 @@ def test_unknown_batches_can_be_mapped_as_the_pooled_rows(name, keep):
     params = corrector.get_params()
     if params["reference_batch"] is None and params.get("target") != "standard":
         assert_allclose(out, new["X"], atol=1e-12)  # the pooled rows' frame is the target's
-    elif params.get("target") == "standard" and not keep:
-        within = np.concatenate([known["X"][known["batch"] == b] - known["X"][known["batch"] == b].mean(axis=0) for b in "ab"])
-        spread = np.sqrt((within**2).sum(axis=0) / (len(within) - 2))
-        assert_allclose(out, (new["X"] - known["X"].mean(axis=0)) / spread, atol=1e-10)
-    else:
-        assert_allclose(out[0] - out[1], (new["X"][0] - new["X"][1]) * (out[0] - out[2]) / (new["X"][0] - new["X"][2])) if not keep else None
+    elif not keep:
+        by_batch = [known["X"][known["batch"] == b] for b in "ab"]
+        within = np.concatenate([x - x.mean(axis=0) for x in by_batch])
+        if name == "batch, standard":
+            spread = np.sqrt((within**2).sum(axis=0) / (len(within) - 2))
+            want = (new["X"] - known["X"].mean(axis=0)) / spread
+        else:  # ComBat divides by n
+            ratio = by_batch[1].std(axis=0) / np.sqrt((within**2).mean(axis=0))
+            want = by_batch[1].mean(axis=0) + (new["X"] - known["X"].mean(axis=0)) * ratio
+        assert_allclose(out, want, atol=1e-10)
 
 
 @every
@@ -529,12 +529,10 @@ def test_adapt_returns_a_new_corrector_and_freezes_what_is_known(name, keep):
     out = wider.transform(new["X"], batch=new["batch"], **told[1])
     assert_allclose(wider.inverse_transform(out, batch=new["batch"], **told[1]), new["X"], atol=1e-12)
     # a second one beside the first
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AdaptationWarning)
-        three = wider.adapt(new["X"] + 3.0, batch="aa", **told[1])
+    three = wider.adapt(new["X"], batch="aa", **told[1])
     assert three.batches_.tolist() == ["a", "b", "c", "aa"]
     assert_array_equal(three.transform(new["X"], batch=new["batch"], **told[1]), out)
-    assert_allclose(three.transform(new["X"] + 3.0, batch="aa", **told[1]), out, atol=1e-9)
+    assert_array_equal(three.transform(new["X"], batch="aa", **told[1]), out)
     assert_array_equal(three.transform(known["X"], batch=known["batch"], **told[0]), before)
 
 
@@ -553,7 +551,7 @@ def test_adapt_knows_its_place(name):
         wider.merge(corrector)
     with pytest.raises(MergeError, match="one that adapt"):
         wider.partial_fit(known["X"], batch=known["batch"])
-    with pytest.raises(BatchfixError, match="of one kind|all of them"):
+    with pytest.raises(BatchfixError, match=r"of one kind|all of them"):
         corrector.adapt(new["X"], batch=7)
 
 
@@ -643,8 +641,8 @@ def test_adapt_gets_close_to_the_fit_that_saw_the_batch(name, keep):
     want = full.transform(new["X"], batch=new["batch"], **said[2])
     got = wider.transform(new["X"], batch=new["batch"], **said[2])
     # the two have different targets: the pooled rows with and without the new ones
-    frames = [wider.transform(known["X"], batch=known["batch"], **said[1]), full.transform(known["X"], batch=known["batch"], **said[1])]
-    got = got + (frames[1] - frames[0]).mean(axis=0)
+    frames = [m.transform(known["X"], batch=known["batch"], **said[1]).mean(axis=0) for m in (wider, full)]
+    got = got + frames[1] - frames[0]
     left, effect = np.sqrt(np.mean((got - want) ** 2)), np.sqrt(np.mean((new["X"] - want) ** 2))
     assert left < 0.12 * effect
 
@@ -660,8 +658,10 @@ def test_composition_is_told_from_effect_only_with_keep():
 
     def off(model):
         out = model.transform(new["X"], batch="new")
-        gaps = [out[new["group"] == g].mean(axis=0) - reference[known["group"] == g].mean(axis=0) for g in ("case", "control")]
-        return np.sqrt(np.mean(np.square(gaps)))
+        here, there = (
+            [x[d["group"] == g].mean(axis=0) for g in ("case", "control")] for x, d in ((out, new), (reference, known))
+        )
+        return np.sqrt(np.mean(np.subtract(here, there) ** 2))
 
     assert off(told) < 0.7 * off(untold)
 
@@ -673,10 +673,8 @@ def test_adapt_shrinks_as_combat_does():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AdaptationWarning)
         combat, plain = (m.adapt(new["X"], batch="new") for m in (combat, plain))
-    true_scale = np.array([data["X"][data["batch"] == "new"].std(), 1.0])[0]
     spread = [np.std(np.log(m.affine_.scale[2])) for m in (combat, plain)]
     assert spread[0] < 0.6 * spread[1]
-    assert true_scale > 0
     assert combat.gamma_star_.shape == (3, 200)
     assert np.var(combat.gamma_star_[2]) < np.var(combat.gamma_hat_[2])
 
@@ -686,12 +684,13 @@ def test_controls_alone_can_teach_the_batch_effect():
     controls = data["group"] == "control"
     corrector = ComBat().fit(data["X"][controls], batch=data["batch"][controls])
     out = corrector.transform(data["X"], batch=data["batch"])
-    gap = [(x[data["batch"] == "a"][:, :] - 0).mean(axis=0) for x in (out, data["X"])]
-    assert np.isfinite(gap).all()
     for group in ("case", "control"):
-        means = [out[(data["batch"] == b) & (data["group"] == group)].mean(axis=0) for b in ("a", "b")]
-        raw = [data["X"][(data["batch"] == b) & (data["group"] == group)].mean(axis=0) for b in ("a", "b")]
-        assert np.abs(means[0] - means[1]).mean() < 0.35 * np.abs(raw[0] - raw[1]).mean()
+
+        def gap(x, group=group):
+            a, b = (x[(data["batch"] == k) & (data["group"] == group)].mean(axis=0) for k in ("a", "b"))
+            return np.abs(a - b).mean()
+
+        assert gap(out) < 0.35 * gap(data["X"])
 
 
 # ---- fitted without batch

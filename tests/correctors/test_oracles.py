@@ -209,9 +209,7 @@ def test_constant_features_stay_bit_for_bit():
     case = Case.of("unbalanced", "mod")
     out = case.corrector.fit_transform(case.X, **case.labels)
     batch = case.labels["batch"]
-    still = [
-        j for j in range(case.X.shape[1]) if any(np.ptp(case.X[batch == b, j]) == 0 for b in np.unique(batch))
-    ]
+    still = [j for j in range(case.X.shape[1]) if any(np.ptp(case.X[batch == b, j]) == 0 for b in np.unique(batch))]
     assert still
     assert_array_equal(out[:, still], case.X[:, still])
 
