@@ -110,7 +110,8 @@ class _Piece:
             move = shift - center
             return cls(None, None, move.astype(dtype) if move.any() else None, loading)
         if dtype == np.float64 and unit is not None:
-            lost = np.abs(center * scale) > SAFE_CENTER * (np.abs(shift) + unit[columns])
+            with np.errstate(over="ignore"):
+                lost = np.abs(center * scale) > SAFE_CENTER * (np.abs(shift) + unit[columns])
             if not lost.any():
                 return cls(None, scale, shift - center * scale, loading)
         rounded = center.astype(dtype)

@@ -70,7 +70,8 @@ def grand_frame(moments: CoMoments, fit: LinearFit, eps: float, reference: int |
     missing = bool((fit.n[:, active] < moments.rows[:, None]).any())
 
     weight = moments.rows[:, None] * ~np.isnan(fit.location)
-    location = (weight * np.nan_to_num(fit.location)).sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
+    share = weight / np.maximum(weight.sum(axis=0), 1)
+    location = (share * np.nan_to_num(fit.location)).sum(axis=0)
     pooled = Frame(location, _scale(rss.sum(axis=0), fit.n.sum(axis=0), moments.rows.sum(), missing, active))
     target = pooled
     if reference is not None:

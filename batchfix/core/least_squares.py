@@ -32,6 +32,9 @@ class LinearFit:
         Change of x with each design column, within batches.
     pivot : array (q,)
         Mean of z over all rows.
+    feature_pivot : array (q, 1 or p)
+        Where `location` is taken: at the pivot; for a feature that is never observed with some level, at the mean of
+        z over its observed rows, since nothing is known of that level's effect.
     rss : array (B, p)
         Sum of squared residuals.
     n : array (B, p)
@@ -45,6 +48,7 @@ class LinearFit:
     location: np.ndarray
     coef: np.ndarray
     pivot: np.ndarray
+    feature_pivot: np.ndarray
     rss: np.ndarray
     n: np.ndarray
     rank: int
@@ -52,7 +56,7 @@ class LinearFit:
 
     def residuals(self, other: CoMoments) -> tuple[np.ndarray, np.ndarray]:
         """Location at the pivot and residual sum of squares of other rows under this model."""
-        return _under(other, self.coef, self.pivot)
+        return _under(other, self.coef, self.feature_pivot)
 
 
 def least_squares(moments: CoMoments) -> LinearFit:
@@ -65,7 +69,7 @@ def least_squares(moments: CoMoments) -> LinearFit:
     rows = moments.rows
     pivot = rows @ moments.row_z_mean / rows.sum()
     q, p = moments.zx.shape[1:]
-    estimable = np.ones(p, dtype=bool)
+    estimable, feature_pivot = np.ones(p, dtype=bool), pivot[:, None]
     if q == 0:
         coef, rank = np.zeros((0, p)), 0
     else:
@@ -75,10 +79,10 @@ def least_squares(moments: CoMoments) -> LinearFit:
         if moments.complete:
             coef = _solve(within[:, :, 0], right, total_products(moments))
         else:
-            coef, estimable = _solve_each(moments, within, right)
-    location, rss = _under(moments, coef, pivot)
+            coef, estimable, feature_pivot = _solve_each(moments, within, right)
+    location, rss = _under(moments, coef, feature_pivot)
     location = np.where(moments.x.n > 0, location, np.nan)
-    return LinearFit(location, coef, pivot, rss, np.asarray(moments.x.n), rank, estimable)
+    return LinearFit(location, coef, pivot, feature_pivot, rss, np.asarray(moments.x.n), rank, estimable)
 
 
 def _under(moments: CoMoments, coef: np.ndarray, pivot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,13 +90,13 @@ def _under(moments: CoMoments, coef: np.ndarray, pivot: np.ndarray) -> tuple[np.
     mean, m2 = moments.x.mean, moments.x.m2
     if len(coef) == 0:
         return mean, m2
-    z_off = moments.z_mean - pivot[:, None]
-    if moments.complete:
+    z_off = moments.z_mean - pivot
+    if moments.complete and pivot.shape[1] == 1:
         location = mean - z_off[:, :, 0] @ coef
         explained = np.einsum("bjk,kp->bjp", moments.zz[:, :, :, 0], coef)
     else:
         location = mean - np.einsum("bkp,kp->bp", z_off, coef)
-        explained = np.einsum("bjkp,kp->bjp", moments.zz, coef)
+        explained = np.einsum("bjkp,kp->bjp", np.broadcast_to(moments.zz, (*moments.zz.shape[:3], len(coef.T))), coef)
     rss = m2 - np.einsum("bjp,jp->bp", 2 * moments.zx - explained, coef)
     # what is left of m2 after taking almost all of it away is rounding
     noise = 64 * np.finfo(np.float64).eps * m2
@@ -106,11 +110,11 @@ def total_products(moments: CoMoments) -> np.ndarray:
     return np.asarray(moments.row_zz.sum(axis=0) + between)
 
 
-def unit_of(total: np.ndarray) -> np.ndarray:
-    """1 / spread of each design column, 0 for a column that does not vary."""
+def unit_of(total: np.ndarray, least: np.ndarray | float = 0.0) -> np.ndarray:
+    """1 / spread of each design column, 0 for a column that does not vary (by more than `least`, squared)."""
     diagonal = np.einsum("...jj->...j", total)
-    with np.errstate(divide="ignore"):
-        return np.where(diagonal > 0, 1 / np.sqrt(diagonal), 0.0)
+    varies = diagonal > least
+    return np.where(varies, 1 / np.sqrt(np.where(varies, diagonal, 1.0)), 0.0)
 
 
 def spectrum(within: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -132,23 +136,25 @@ def _solve(within: np.ndarray, right: np.ndarray, total: np.ndarray) -> np.ndarr
     return solution
 
 
-def _solve_each(moments: CoMoments, within: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _solve_each(moments: CoMoments, within: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Solve per feature, each with the rows where it is observed."""
     n = moments.x.n
     mean = (moments.z_mean * n[:, None]).sum(axis=0) / np.maximum(n.sum(axis=0), 1)
     off = moments.z_mean - mean
     total = within + np.einsum("bjp,bkp,bp->jkp", off, off, n)
     within_, total_ = within.transpose(2, 0, 1), total.transpose(2, 0, 1)
-    unit = unit_of(total_)
+    row_total = total_products(moments)
+    unit = unit_of(total_, RANK_TOLERANCE * np.diag(row_total))
     values, vectors, counts = spectrum(within_, unit)
     all_counts = spectrum(total_, unit)[2]
     inverse = np.where(counts, 1 / np.where(counts, values, 1), 0)
     basis = vectors * unit[:, :, None]
     coef = np.einsum("pjk,pk,plk,lp->jp", basis, inverse, basis, right, optimize=True)
-    row_total = total_products(moments)
     allowed = rank_of(row_total, row_total) - rank_of(moments.row_zz.sum(axis=0), row_total)
     deficit = all_counts.sum(axis=1) - counts.sum(axis=1)
-    return coef, np.asarray(deficit <= allowed)
+    pivot = (moments.rows @ moments.row_z_mean / moments.rows.sum())[:, None]
+    unseen = all_counts.sum(axis=1) < rank_of(row_total, row_total)
+    return coef, np.asarray(deficit <= allowed), np.where(unseen, mean, pivot)
 
 
 def explained_by_batch(moments: CoMoments) -> np.ndarray:

@@ -29,15 +29,15 @@ def pooled_frame(frame: Frame, n: np.ndarray, rows: np.ndarray) -> Frame:
     A feature without any location gets 0, without any scale 1.
     """
     weight = rows[:, None] * ~np.isnan(frame.location)
-    total = weight.sum(axis=0)
-    location = (weight * np.nan_to_num(frame.location)).sum(axis=0) / np.where(total > 0, total, 1)
+    share = weight / np.maximum(weight.sum(axis=0), 1)
+    location = (share * np.nan_to_num(frame.location)).sum(axis=0)
     freedom = np.where(np.isnan(frame.scale), 0.0, n - 1)
     total = freedom.sum(axis=0)
     # in units of the largest scale: squares of 1e-160 would underflow
     unit = np.max(np.nan_to_num(frame.scale), axis=0)
     unit = np.where(unit > 0, unit, 1.0)
-    share = (freedom * np.nan_to_num(frame.scale / unit) ** 2).sum(axis=0) / np.where(total > 0, total, 1)
-    return Frame(location, np.where(total > 0, unit * np.sqrt(share), 1.0))
+    variance = (freedom * np.nan_to_num(frame.scale / unit) ** 2).sum(axis=0) / np.where(total > 0, total, 1)
+    return Frame(location, np.where(total > 0, unit * np.sqrt(variance), 1.0))
 
 
 def filled(frame: Frame, stand_in: Frame) -> Frame:
@@ -48,7 +48,9 @@ def filled(frame: Frame, stand_in: Frame) -> Frame:
     )
 
 
-def shrunk(frame: Frame, n: np.ndarray, target: Frame, varies: np.ndarray, *, location_only: bool) -> Frame:
+def shrunk(
+    frame: Frame, n: np.ndarray, target: Frame, varies: np.ndarray | bool = True, *, location_only: bool
+) -> Frame:
     """Frames shrunk across features toward what a batch's other features say, as in ComBat.
 
     A scale that is missing stays the target's. A feature that does not vary (`varies`, (p,)) has no scale to be

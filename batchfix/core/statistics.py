@@ -56,7 +56,8 @@ class BatchStatistics:
                 "Statistics must add up to be merged, got a median or a MAD, which do not. "
                 "Use location='mean' and scale='std', or fit on all rows at once."
             )
-        if [c.name for c in self.columns] != [c.name for c in other.columns]:
+        theirs = {c.name: c for c in other.columns}
+        if set(theirs) != {c.name for c in self.columns}:
             raise MergeError(
                 "Both sides must keep and remove the same columns, got "
                 f"{[c.name for c in self.columns]} and {[c.name for c in other.columns]}."
@@ -64,7 +65,7 @@ class BatchStatistics:
         if (self.present is None) != (other.present is None) or (self.ties is None) != (other.ties is None):
             raise MergeError("scale_where must be given for all rows or for none.")
         batches = union_of(self.batches, other.batches, "batch")
-        columns = tuple(a + b for a, b in zip(self.columns, other.columns, strict=True))
+        columns = tuple(column + theirs[column.name] for column in self.columns)
         a, b = self._among(batches, columns), other._among(batches, columns)
         return BatchStatistics(
             batches,
@@ -78,7 +79,9 @@ class BatchStatistics:
     def _among(self, batches: np.ndarray, columns: tuple[Column, ...]) -> BatchStatistics:
         groups = codes_of(self.batches, batches)
         places: list[np.ndarray] = [np.zeros(0, dtype=int)]
-        for old, new, at in zip(self.columns, columns, slices(columns), strict=True):
+        new_places = {c.name: (c, at) for c, at in zip(columns, slices(columns), strict=True)}
+        for old in self.columns:
+            new, at = new_places[old.name]
             if isinstance(old, Factor) and isinstance(new, Factor):
                 places.append(at.start + new.codes(old.levels))
             else:

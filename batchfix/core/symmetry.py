@@ -61,9 +61,13 @@ def _closed(X: np.ndarray, rows: np.ndarray) -> bool:
     """Whether rows of at least three features add up to one total."""
     if X.shape[1] < 3:
         return False
-    totals = np.nansum(X[rows], axis=1, dtype=np.float64)
+    whole = X[rows].astype(np.float64)
+    whole = whole[np.isfinite(whole).all(axis=1)]
+    if len(whole) < 4:
+        return False
+    totals = whole.sum(axis=1)
     middle = float(np.median(totals))
-    varied = float(np.nanstd(X[rows[:1]])) > TENTH_OF_A_PERCENT * middle / X.shape[1]
+    varied = float(whole[0].std()) > TENTH_OF_A_PERCENT * middle / X.shape[1]
     return varied and middle > 0 and bool(np.abs(totals / middle - 1).max() < TENTH_OF_A_PERCENT)
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import TransformerMixin
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import InvalidParameterError, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..core.affine import Affine, Frame
@@ -71,7 +71,10 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         raise NotImplementedError  # every public corrector defines it
 
     def _check_parameters(self) -> None:
-        self._validate_params()
+        try:
+            self._validate_params()
+        except InvalidParameterError as error:
+            raise BatchfixError(str(error)) from error
         for name in ("keep_keys", "nuisance_keys", "keep_factors", "keep_numbers"):
             value = getattr(self, name, None)
             if value is not None and not all(isinstance(v, str | int | np.integer) for v in value):
@@ -351,6 +354,9 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         center = np.where(same, 0.0, source.location)
         shift = np.where(same, 0.0, np.broadcast_to(target.location, shape))
         maps = Affine.move(source, target, coef=coef if len(coef) else None)
+        if maps.loading is not None:  # the loading speaks of z about the pivot, the frames of z about the feature's own
+            moved = (solution.fit.feature_pivot - solution.fit.pivot[:, None])[solution.loads]
+            shift = shift - np.sum(moved * maps.loading, axis=1)
         maps = Affine(center, maps.scale, shift, maps.loading)
         maps = self._finish(maps, solution)
         if maps.loading is not None and not maps.loading.any():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from types import MethodType
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
@@ -27,6 +28,24 @@ from .base import BatchwiseCorrector
 from .notices import warn, warn_constant
 from .rows import Rows
 from .tables import Key
+
+
+class _WhereMomentsAdd:
+    """A method that is absent, with the reason, where medians would have to add up."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, corrector: BatchCorrector | None, owner: type | None = None) -> Callable[..., Any]:
+        if corrector is None:
+            return self.method
+        if corrector._robust:
+            raise UnmergeableError(
+                "partial_fit must be given statistics that add up, got a median or a MAD, which do not. "
+                "Use location='mean' and scale='std', or fit on all rows at once."
+            )
+        return MethodType(self.method, corrector)
 
 
 class BatchCorrector(BatchwiseCorrector):
@@ -121,15 +140,10 @@ class BatchCorrector(BatchwiseCorrector):
     def _robust(self) -> bool:
         return self.location == "median" or self.scale == "mad"
 
-    @property
-    def partial_fit(self) -> Any:
+    @_WhereMomentsAdd
+    def partial_fit(self, X: Any, y: Any = None, *, batch: Any = None, keep: Any = None) -> Self:
         """Add rows to what is known, as `fit` has its parameters; not with a median or a MAD, which do not add up."""
-        if self._robust:
-            raise UnmergeableError(
-                "partial_fit must be given statistics that add up, got a median or a MAD, which do not. "
-                "Use location='mean' and scale='std', or fit on all rows at once."
-            )
-        return super().partial_fit
+        return super().partial_fit(X, y, batch=batch, keep=keep)
 
     def _warn_unlabelled(self) -> None:
         if self.target != "standard":

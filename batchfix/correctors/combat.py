@@ -366,7 +366,7 @@ class ComBat(BatchwiseCorrector):
                 part = shrink_nonparametric(n[:, among], gamma[:, among], delta[:, among], mean_only=True)
                 part = Posterior.at_once(_widen(part.location, active), _widen(part.variance, active))
             location[:, still], variance[:, still] = part.location[:, still], part.variance[:, still]
-        if (scaled & ~np.isnan(delta).all(axis=0)).any():
+        if scaled.any():
             seen = n[:, wide], gamma[:, wide], delta[:, wide]
             if self.parametric:
                 part = shrink_parametric(*seen, prior, tol=self.tol, max_iter=self.max_iter)
@@ -393,6 +393,8 @@ class ComBat(BatchwiseCorrector):
         # without spread in the new batch: located, and no evidence on the scale of others
         flat = (n > 1) & (delta == 0)
         delta = np.where(active & ~flat, delta, np.nan)
+        if np.isnan(delta).all():
+            scaled = np.zeros_like(active)
         _check_features(active & ~np.isnan(gamma), solution.batches[:0])
         _, posterior = self._posterior(n, gamma, delta, active, scaled)
         variance = np.where(flat & active, 1.0, posterior.variance)

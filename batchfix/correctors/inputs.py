@@ -105,7 +105,9 @@ def unmasked(values: Any) -> Any:
     """A masked array's hidden entries as missing."""
     if not isinstance(values, np.ma.MaskedArray):
         return values
-    return np.ma.filled(values.astype(object), None)
+    plain = np.array(values.data, dtype=object)
+    plain[np.ma.getmaskarray(values)] = None
+    return plain
 
 
 def as_array(values: Any, what: str) -> np.ndarray:
@@ -116,22 +118,19 @@ def as_array(values: Any, what: str) -> np.ndarray:
     if isinstance(values, pd.Categorical | pd.Index | pd.api.extensions.ExtensionArray):
         return np.asarray(values, dtype=object)
     try:
-        array = np.asarray(values)
-        if array.dtype.kind == "U" or (array.dtype.kind == "f" and array.ndim == 2):
-            array = np.asarray(values, dtype=object)
+        return np.asarray(values, dtype=object)
     except ValueError as error:
         raise BatchfixError(f"{what} must have rows of one length, got several lengths. Fill them up.") from error
-    return array
 
 
 def as_numbers(values: Any, what: str) -> np.ndarray:
     """Return a numeric column as finite float64."""
     try:
-        if isinstance(values, pd.Series):
-            values = values.to_numpy(dtype=np.float64, na_value=np.nan)
         values = unmasked(values)
         missing = np.asarray(pd.isna(values))
-        array = np.where(missing, np.nan, values).astype(np.float64)
+        objects = np.asarray(values, dtype=object).copy()
+        objects[missing] = np.nan
+        array = objects.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise BatchfixError(
             f"Column {what} must hold numbers, got {np.asarray(values).ravel()[:3].tolist()}. "

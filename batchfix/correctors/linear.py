@@ -215,7 +215,7 @@ class LinearCorrector(BatchwiseCorrector):
     def _frames(self, statistics: BatchStatistics, fit: LinearFit) -> tuple[Frame, Frame, Frame, dict[str, Any]]:
         references = self._references(statistics.columns)
         seen = ~np.isnan(fit.location)
-        mean = np.where(seen, fit.location, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+        mean = (np.where(seen, fit.location, 0.0) / np.maximum(seen.sum(axis=0), 1)).sum(axis=0)
         pooled = Frame(mean, np.ones_like(mean))
         target = pooled
         if references[0] is not None:

@@ -26,7 +26,7 @@ INNER = ("batchfix.", "sklearn.utils._set_output")
 
 def warn(message: str, category: type[BatchfixWarning]) -> None:
     """Warn at the first line outside the library."""
-    level, frame = 2, sys._getframe(1).f_back
+    level, frame = 3, sys._getframe(1).f_back
     while frame is not None and frame.f_globals.get("__name__", "").startswith(INNER):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

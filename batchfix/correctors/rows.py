@@ -88,7 +88,7 @@ class RowReader(BaseEstimator):
         else:
             X, taken = take_keys(X, flat, optional)
         index = source.index if isinstance(source, pd.DataFrame) else None
-        values = self._validate(source, X, flat, reset=reset)
+        values = self._validate(source, X, flat, reset=reset, inverse=inverse)
         n = len(values)
         batch = labels.get("batch")
         if keys["batch"] and batch is None and all(k in taken for k in keys["batch"]):
@@ -151,12 +151,13 @@ class RowReader(BaseEstimator):
             raise BatchfixError(f"Kept columns must be those of fit {known}, got {stray[0]!r} too.")
         return columns
 
-    def _validate(self, source: Any, X: Any, keys: list[Key], *, reset: bool) -> np.ndarray:
+    def _validate(self, source: Any, X: Any, keys: list[Key], *, reset: bool, inverse: bool = False) -> np.ndarray:
         """Numbers as float64 or float32, with names and counts checked against fit."""
         X = plain(X)
         how = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
         try:
-            if not keys:
+            unnamed = inverse and not hasattr(X, "columns")  # a pipeline hands arrays back
+            if not keys and not unnamed:
                 values = validate_data(self, X, reset=reset, **how)
             else:
                 values = check_array(X, estimator=self, input_name="X", **how)
@@ -166,7 +167,7 @@ class RowReader(BaseEstimator):
             raise BatchfixError(
                 f"X must be numbers, got text ({error}). Convert it, or name its column in a key."
             ) from error
-        if keys:
+        if keys or unnamed:
             self._check_names(source, X, keys, reset=reset)
         elif reset:
             self._features = slice(None)
@@ -197,7 +198,10 @@ class RowReader(BaseEstimator):
                 what = f"lacks {lost[:3]}" if lost else f"has {more[:3]} more" if more else "has them in another order"
                 raise BatchfixError(f"The features of X must be those of fit, in their order, but X {what}.")
         elif np.shape(X)[1] != width:
-            raise BatchfixError(f"X must have the {width} features of fit (beside key columns), got {np.shape(X)[1]}.")
+            raise BatchfixError(
+                f"X has {np.shape(X)[1]} features, but {type(self).__name__} is expecting {width} features as input"
+                f"{' beside its key columns' if keys else ''}."
+            )
 
     def _feature(self, j: int) -> str:
         """Name of feature j as a person knows it."""

@@ -53,6 +53,8 @@ def plain(X: Any) -> Any:
 
 def _plain_objects(X: np.ndarray) -> np.ndarray:
     kind = pd.api.types.infer_dtype(X.ravel(), skipna=True)
+    if kind == "mixed" and any(isinstance(v, complex) for v in X.ravel()):
+        kind = "complex"
     if kind in ("string", "complex", "datetime", "datetime64", "date", "timedelta", "timedelta64", "bytes"):
         raise BatchfixError(f"X must be numbers, got {kind} objects. Convert it, or name their column in a key.")
     missing = pd.isna(X)

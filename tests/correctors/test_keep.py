@@ -446,7 +446,7 @@ def test_unknown_batches_are_refused_by_name(name):
         corrector.inverse_transform(new["X"], batch=new["batch"])
     with pytest.raises(UnknownBatchError, match="Batch 7"):
         corrector.transform(new["X"], batch=7)
-    with pytest.raises(BatchfixError, match="handle_unknown must be one of"):
+    with pytest.raises(BatchfixError, match="handle_unknown"):
         clone(corrector).set_params(handle_unknown="reference").fit(known["X"], batch=known["batch"])
 
 
@@ -719,3 +719,31 @@ def test_one_batch_is_nothing_to_correct_and_says_so(name):
     with pytest.warns(UserWarning, match="batch"):
         out = clone(THREE[name]).fit_transform(data["X"], batch="only")
     assert_array_equal(out, data["X"])
+
+
+# ---- options that a slip of the pen could turn
+
+
+@each
+def test_lists_of_names_are_lists(name):
+    data = table()
+    years = {"age": np.round(data["age"]).astype(int)}
+    for option in ("keep_factors", "keep_numbers"):
+        with pytest.raises(BatchfixError, match=option):  # "age" is in "stage"
+            corrected(clone(THREE[name]).set_params(**{option: "stage"}), data, years)
+    with pytest.raises(BatchfixError, match="'age'"):
+        corrected(clone(THREE[name]).set_params(keep_factors=["age"], keep_numbers=["age"]), data, years)
+    frame = pd.DataFrame(data["X"]).rename(columns=str).assign(age=data["age"])
+    with pytest.raises(BatchfixError, match="keep_keys"):
+        clone(THREE[name]).set_params(keep_keys="age").fit(frame, batch=data["batch"])
+
+
+@every
+@pytest.mark.parametrize("at_transform", [True, False])
+def test_a_level_that_a_feature_never_shows_takes_no_coding_either(name, at_transform):
+    data, corrector = table(), clone(CORRECTORS[name]).set_params(keep_at_transform=at_transform)
+    data["X"][data["group"] == "w", 2] = np.nan
+    want = corrected(corrector, data, {"group": data["group"]})
+    onehot = (data["group"][:, None] == np.array(["u", "v", "w"])).astype(float)
+    for coding in (onehot, onehot[:, 1:], onehot[:, :2], onehot[:, [0, 2]]):
+        assert_allclose(corrected(corrector, data, coding), want, rtol=0, atol=1e-10)
