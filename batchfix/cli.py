@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,7 +31,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from batchfix import __version__
 from batchfix.adapters.tables import (
     MISSING,
     NotNumericError,
@@ -566,7 +566,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Take the differences between batches out of a table, and keep what you asked to keep.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"batchfix {__version__}")
+    parser.add_argument("--version", action="version", version=f"batchfix {version('batchfix')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(commands)

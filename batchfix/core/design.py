@@ -111,6 +111,8 @@ def _kinds(a: Column, b: Column) -> str:
 
 def repr_label(label: object) -> str:
     """Show a label as a person wrote it: 'p7' or 7, never np.str_('p7')."""
+    if isinstance(label, np.datetime64):
+        return repr(np.datetime_as_string(label, unit="auto"))
     return repr(label.item() if isinstance(label, np.generic) else label)
 
 

@@ -143,7 +143,7 @@ def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
     """Moments of some rows of one group: one pass, shifted by the mean of the first rows."""
     n, p, q = len(rows), X.shape[1], z.shape[1]
     z_rows = z[rows]
-    z_mean = z_rows.mean(axis=0)
+    z_mean = z_rows[0] + (z_rows - z_rows[0]).mean(axis=0)  # exact where z is constant
     z_centred = z_rows - z_mean
     zz = z_centred.T @ z_centred
 

@@ -66,8 +66,7 @@ def least_squares(moments: CoMoments) -> LinearFit:
     spread; a redundant column (the level to leave out) falls to the minimum-norm
     solution, which gives the same fitted values as any other choice.
     """
-    rows = moments.rows
-    pivot = rows @ moments.row_z_mean / rows.sum()
+    pivot = pivot_of(moments)
     q, p = moments.zx.shape[1:]
     estimable, feature_pivot = np.ones(p, dtype=bool), pivot[:, None]
     if q == 0:
@@ -103,9 +102,16 @@ def _under(moments: CoMoments, coef: np.ndarray, pivot: np.ndarray) -> tuple[np.
     return location, np.where(rss > noise, rss, 0.0)
 
 
+def pivot_of(moments: CoMoments) -> np.ndarray:
+    """Mean of z over all rows (q,), exact where z is constant."""
+    first = moments.row_z_mean[0]
+    pivot: np.ndarray = first + (moments.rows / moments.rows.sum()) @ (moments.row_z_mean - first)
+    return pivot
+
+
 def total_products(moments: CoMoments) -> np.ndarray:
     """Cross products of z about its overall row mean, (q, q)."""
-    off = moments.row_z_mean - moments.rows @ moments.row_z_mean / moments.rows.sum()
+    off = moments.row_z_mean - pivot_of(moments)
     between = off.T @ (off * moments.rows[:, None])
     return np.asarray(moments.row_zz.sum(axis=0) + between)
 
@@ -139,7 +145,8 @@ def _solve(within: np.ndarray, right: np.ndarray, total: np.ndarray) -> np.ndarr
 def _solve_each(moments: CoMoments, within: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Solve per feature, each with the rows where it is observed."""
     n = moments.x.n
-    mean = (moments.z_mean * n[:, None]).sum(axis=0) / np.maximum(n.sum(axis=0), 1)
+    pivot = pivot_of(moments)[:, None]
+    mean = pivot + ((moments.z_mean - pivot) * n[:, None]).sum(axis=0) / np.maximum(n.sum(axis=0), 1)
     off = moments.z_mean - mean
     total = within + np.einsum("bjp,bkp,bp->jkp", off, off, n)
     within_, total_ = within.transpose(2, 0, 1), total.transpose(2, 0, 1)
@@ -152,7 +159,6 @@ def _solve_each(moments: CoMoments, within: np.ndarray, right: np.ndarray) -> tu
     coef = np.einsum("pjk,pk,plk,lp->jp", basis, inverse, basis, right, optimize=True)
     allowed = rank_of(row_total, row_total) - rank_of(moments.row_zz.sum(axis=0), row_total)
     deficit = all_counts.sum(axis=1) - counts.sum(axis=1)
-    pivot = (moments.rows @ moments.row_z_mean / moments.rows.sum())[:, None]
     unseen = all_counts.sum(axis=1) < rank_of(row_total, row_total)
     return coef, np.asarray(deficit <= allowed), np.where(unseen, mean, pivot)
 

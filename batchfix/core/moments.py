@@ -67,7 +67,8 @@ class Moments:
         # the second mean removes what rounding left in the first
         mean = first + xp.mean(x - first, axis=axis, keepdims=True)
         deviation = x - mean
-        m2 = xp.sum(deviation * deviation, axis=axis)
+        left = xp.sum(deviation, axis=axis)
+        m2 = xp.sum(deviation * deviation, axis=axis) - left * (left / count)
         mean = xp.reshape(mean, m2.shape)
         return cls(xp.zeros_like(m2) + count, mean, m2)
 

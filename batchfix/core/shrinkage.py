@@ -82,8 +82,9 @@ def shrink_location(location: np.ndarray, prior: Prior, n: np.ndarray | float = 
 
     ComBat with mean_only counts one observation (n = 1) whatever the batch holds, as sva does.
     """
-    t2 = prior.variance[:, None] * n
-    value = (t2 * location + prior.mean[:, None]) / (t2 + 1)
+    weight = prior.variance[:, None] * n
+    mean = prior.mean[:, None]
+    value = mean + (location - mean) * (weight / (weight + 1))
     value = np.where(np.isnan(location), prior.mean[:, None], value)
     return Posterior.at_once(value, np.ones_like(value))
 
@@ -142,7 +143,7 @@ def _alternate(
     d_old = np.where(np.isnan(variance), start, variance)
     squares = np.where(n > 1, (n - 1) * d_old, 0.0)
     g_old = g_hat.copy()
-    weight, pull = t2 * n, t2 * n * g_hat
+    weight, from_mean = t2 * n, g_hat - mean
     fixed = half = np.zeros(0)
     if known_scale:
         inverse = 1 / (0.5 * n + shape - 1)
@@ -151,10 +152,10 @@ def _alternate(
     with np.errstate(divide="ignore", invalid="ignore"):
         for count in range(1, max_iter + 1):
             # location: (t2 n g + d mean) / (t2 n + d)
-            np.multiply(d_old, mean, out=g_new)
-            g_new += pull
             np.add(weight, d_old, out=step)
-            g_new /= step
+            np.divide(weight, step, out=step)
+            np.multiply(step, from_mean, out=g_new)
+            g_new += mean
             if known_scale:
                 # variance: (squares / 2 + n (g - location)^2 / 2 + rate) / (n / 2 + shape - 1)
                 np.subtract(g_hat, g_new, out=d_new)

@@ -28,7 +28,7 @@ from ..exceptions import BatchfixError, MergeError, NothingToCorrectWarning, Too
 from . import inputs
 from .applying import MapApplier, Solution, leave
 from .notices import warn, warn_about_rows, warn_about_scale, warn_one_batch
-from .rows import Rows
+from .rows import Rows, names_in
 
 UNKNOWN = ("error", "pooled", "nan", "adapt")
 
@@ -46,14 +46,14 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
 
     reference_batch: Any
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "batch_key": [str, Integral, None],
         "keep_keys": ["array-like", None],
         "keep_factors": ["array-like", None],
         "keep_numbers": ["array-like", None],
         "keep_at_transform": ["boolean"],
         "keep_y": ["boolean"],
-        "reference_batch": [str, Integral, "boolean", None],
+        "reference_batch": "no_validation",
         "handle_unknown": [StrOptions(set(UNKNOWN))],
         "copy": ["boolean"],
     }
@@ -75,11 +75,13 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
             self._validate_params()
         except InvalidParameterError as error:
             raise BatchfixError(str(error)) from error
+        if np.ndim(self._first_reference) != 0:
+            raise BatchfixError(f"reference_batch must be one label, got {self.reference_batch!r}.")
         for name in ("keep_keys", "nuisance_keys", "keep_factors", "keep_numbers"):
             value = getattr(self, name, None)
             if value is not None and not all(isinstance(v, str | int | np.integer) for v in value):
                 raise BatchfixError(f"{name} must be a list of names, got {value!r}.")
-        twice = set(self.keep_factors or ()) & set(self.keep_numbers or ())
+        twice = set(names_in(self.keep_factors)) & set(names_in(self.keep_numbers))
         if twice:
             raise BatchfixError(f"A column must be a factor or a number, got {sorted(twice)} named as both.")
 
@@ -288,8 +290,9 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         if not labelled and not more:
             self._warn_unlabelled()
         solution = None
+        if not more:
+            warn_about_scale(rows.X, len(statistics.batches), first_chunk=add)
         if not add:
-            warn_about_scale(rows.X, len(statistics.batches))
             if labelled and len(statistics.batches) == 1:
                 warn_one_batch(statistics.batches[0])
             solution = self._solve(statistics)
@@ -363,17 +366,16 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
             maps = replace(maps, loading=None)
         return maps
 
+    @property
+    def _first_reference(self) -> Any:
+        """The reference among the labels that group the rows."""
+        return self.reference_batch
+
     def _reference(self, batches: np.ndarray) -> int | None:
         """Position of the reference batch."""
-        if self.reference_batch is None:
+        if self._first_reference is None:
             return None
-        at = int(codes_of(inputs.as_labels(np.array([self.reference_batch]), "reference_batch"), batches)[0])
-        if at < 0:
-            raise UnknownBatchError(
-                f"reference_batch must be one of the batches in fit {repr_labels(batches)}, "
-                f"got {self.reference_batch!r}."
-            )
-        return at
+        return position_of(self._first_reference, batches)
 
     def _check_same_labelling(self, labelled: bool) -> None:
         if labelled != self._labelled:
@@ -392,6 +394,18 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def position_of(label: Any, labels: np.ndarray) -> int:
+    """Where a reference stands among sorted labels."""
+    one = np.empty(1, dtype=object)
+    one[0] = label
+    at = int(codes_of(inputs.as_labels(one, "reference_batch"), labels)[0])
+    if at < 0:
+        raise UnknownBatchError(
+            f"reference_batch must be one of the batches in fit {repr_labels(labels)}, got {label!r}."
+        )
+    return at
 
 
 def _check_rows(statistics: BatchStatistics) -> None:

@@ -104,7 +104,6 @@ class ComBat(BatchwiseCorrector):
     Examples
     --------
     >>> import numpy as np
-    import pandas as pd
     >>> rng = np.random.default_rng(0)
     >>> batch = np.repeat(["p1", "p2"], 20)
     >>> X = rng.normal(size=(40, 6)) + 3.0 * (batch == "p2")[:, None]

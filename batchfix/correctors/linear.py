@@ -16,8 +16,8 @@ from ..core.statistics import BatchStatistics
 from ..exceptions import BatchfixError, UnknownBatchError
 from . import inputs
 from .applying import Solution
-from .base import BatchwiseCorrector
-from .rows import Rows
+from .base import BatchwiseCorrector, position_of
+from .rows import Rows, names_in
 from .tables import Key
 
 REQUESTS = {"batch": True, "keep": True, "nuisance": True}
@@ -69,7 +69,6 @@ class LinearCorrector(BatchwiseCorrector):
     _parameter_constraints = BatchwiseCorrector._parameter_constraints | {
         "nuisance_keys": ["array-like", None],
         "batch_key": [str, Integral, "array-like", None],
-        "reference_batch": [str, Integral, "boolean", tuple, None],
     }
 
     def __init__(
@@ -149,7 +148,7 @@ class LinearCorrector(BatchwiseCorrector):
     # ---- several batch factors, and nuisance
 
     def _keys(self) -> dict[str, list[Key]]:
-        return super()._keys() | {"nuisance": list(self.nuisance_keys or [])}
+        return super()._keys() | {"nuisance": names_in(self.nuisance_keys)}
 
     def _batch_labels(self, batch: list[np.ndarray] | None) -> list[inputs.Labels] | None:
         if batch is None:
@@ -204,11 +203,10 @@ class LinearCorrector(BatchwiseCorrector):
             )
         return tuple(given)
 
-    def _reference(self, batches: np.ndarray) -> int | None:
-        if self.reference_batch is None:
-            return None
-        first = self.reference_batch[0] if isinstance(self.reference_batch, tuple) else self.reference_batch
-        return _position(first, batches)
+    @property
+    def _first_reference(self) -> Any:
+        several = isinstance(self.reference_batch, tuple) and len(self.reference_batch) > 0
+        return self.reference_batch[0] if several else self.reference_batch
 
     # ---- estimation
 
@@ -239,7 +237,7 @@ class LinearCorrector(BatchwiseCorrector):
                 reference = waiting.pop(0) if column.role == "batch" else None
                 origin[at] = 1.0 / column.width
                 if reference is not None:
-                    origin[at] = np.arange(column.width) == _position(reference, column.levels)
+                    origin[at] = np.arange(column.width) == position_of(reference, column.levels)
             else:
                 origin[at] = 0.0
         return origin
@@ -284,12 +282,3 @@ class LinearCorrector(BatchwiseCorrector):
         z = np.asarray(codes[:, None] == np.arange(column.width), dtype=np.float64)
         z[codes < 0] = 1.0 / column.width
         return z
-
-
-def _position(label: Any, labels: np.ndarray) -> int:
-    at = int(codes_of(inputs.as_labels(np.array([label]), "reference_batch"), labels)[0])
-    if at < 0:
-        raise UnknownBatchError(
-            f"reference_batch must be one of the batches in fit {repr_labels(labels)}, got {label!r}."
-        )
-    return at

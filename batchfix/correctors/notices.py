@@ -32,9 +32,9 @@ def warn(message: str, category: type[BatchfixWarning]) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-def warn_about_scale(X: np.ndarray, n_batches: int) -> None:
+def warn_about_scale(X: np.ndarray, n_batches: int, *, first_chunk: bool) -> None:
     """Say when values look like counts, unlogged intensities or parts of a whole."""
-    what = asymmetric_scale(X) if n_batches > 1 else None
+    what = asymmetric_scale(X) if n_batches > 1 or first_chunk else None
     if what:
         warn(
             f"X should be on a scale where batch effects add up and spread evenly, but it looks like {what}. "

@@ -39,6 +39,11 @@ class Rows:
         return self.batch[0]
 
 
+def names_in(value: Sequence[Any] | None) -> list[Any]:
+    """A parameter that lists names, of any kind of sequence, as a list."""
+    return [] if value is None else list(value)
+
+
 class RowReader(BaseEstimator):
     """Finds the labels of rows: in arguments, columns, index levels or column positions."""
 
@@ -61,7 +66,7 @@ class RowReader(BaseEstimator):
             batch = [key]
         elif key is not None:
             batch = list(key)
-        return {"batch": batch, "keep": list(self.keep_keys or [])}
+        return {"batch": batch, "keep": names_in(self.keep_keys)}
 
     def _resolve(
         self,
@@ -131,7 +136,7 @@ class RowReader(BaseEstimator):
         """Decide in fit what each column is; afterwards read it as what it was then."""
         if reset:
             return {
-                name: inputs.as_column(name, values, what, self.keep_factors or (), self.keep_numbers or ())
+                name: inputs.as_column(name, values, what, names_in(self.keep_factors), names_in(self.keep_numbers))
                 for name, (what, values) in found.items()
             }
         columns: dict[str, tuple[Column, np.ndarray]] = {}

@@ -124,6 +124,40 @@ def test_residuals_of_other_rows_are_measured_under_the_model():
     assert_allclose(rest[0], np.nansum((new["X"] - unknown) ** 2, axis=0))
 
 
+@given(seed=seeds)
+@settings(max_examples=60, deadline=None)
+def test_a_level_that_a_feature_never_shows_is_as_if_it_were_not(seed):
+    data = rows(seed)
+    data["X"][data["group"] == "w", 1] = np.nan
+    fit = least_squares(statistics(data["X"], data["batch"], group=data["group"]).moments)
+    seen = {k: v[data["group"] != "w"] for k, v in data.items()}
+    want = least_squares(statistics(seen["X"], seen["batch"], group=seen["group"]).moments)
+    assert fit.estimable.all()
+    here = np.isin(np.unique(data["batch"]), np.unique(seen["batch"]))
+    assert_allclose(fit.rss[here, 1], want.rss[:, 1], rtol=1e-9, atol=1e-10)
+    assert np.abs(fit.coef[:, 1]).max() < 1e3
+
+
+@given(seed=seeds, value=st.floats(-1e6, 1e6), missing=st.sampled_from([0.0, 0.2]))
+@settings(max_examples=60, deadline=None)
+def test_a_number_that_never_changes_explains_nothing(seed, value, missing):
+    data = rows(seed, missing=missing)
+    plain = statistics(data["X"], data["batch"])
+    still = statistics(data["X"], data["batch"], still=np.full(40, value))
+    parts = [
+        statistics(data["X"][s], data["batch"][s], still=np.full(40, value)[s])
+        for s in (slice(0, 7), slice(7, 20), slice(20, 40))
+    ]
+    want = least_squares(plain.moments)
+    for stats in (still, parts[0] + parts[1] + parts[2]):
+        check_estimable(stats)
+        fit = least_squares(stats.moments)
+        assert fit.rank == 0
+        assert fit.estimable.all()
+        assert_allclose(fit.location, want.location, rtol=1e-9, atol=1e-9)
+        assert_allclose(fit.rss, want.rss, rtol=1e-9, atol=1e-9)
+
+
 # ---- statistics add
 
 

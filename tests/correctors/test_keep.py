@@ -744,6 +744,58 @@ def test_a_level_that_a_feature_never_shows_takes_no_coding_either(name, at_tran
     data, corrector = table(), clone(CORRECTORS[name]).set_params(keep_at_transform=at_transform)
     data["X"][data["group"] == "w", 2] = np.nan
     want = corrected(corrector, data, {"group": data["group"]})
+    assert np.nanmax(np.abs(want)) < 2 * np.nanmax(np.abs(data["X"])) + 10
     onehot = (data["group"][:, None] == np.array(["u", "v", "w"])).astype(float)
     for coding in (onehot, onehot[:, 1:], onehot[:, :2], onehot[:, [0, 2]]):
         assert_allclose(corrected(corrector, data, coding), want, rtol=0, atol=1e-10)
+
+
+@every
+@pytest.mark.parametrize("constant", [0.1, 4.2, 1 / 3, 1e8 + 0.1])
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+def test_a_kept_number_that_never_changes_changes_nothing(name, constant, missing):
+    data = table(missing=missing)
+    want = corrected(CORRECTORS[name], data, None)
+    assert_allclose(corrected(CORRECTORS[name], data, {"k": np.full(N, constant)}), want, rtol=0, atol=1e-10)
+    chunks = clone(CORRECTORS[name])
+    for part in np.array_split(np.arange(N), 7):
+        chunks.partial_fit(data["X"][part], batch=data["batch"][part], keep={"k": np.full(len(part), constant)})
+    out = chunks.transform(data["X"], batch=data["batch"], keep={"k": np.full(N, constant)})
+    assert_allclose(out, want, rtol=0, atol=1e-10)
+
+
+def test_a_number_that_never_changes_where_a_feature_is_observed_changes_nothing_there():
+    data = table()
+    dose = np.where(data["group"] == "w", data["age"], 0.1)
+    data["X"][data["group"] == "w", 2] = np.nan
+    seen = data["group"] != "w"
+    want = corrected(LinearCorrector(), data, None)
+    assert_allclose(corrected(LinearCorrector(), data, {"dose": dose})[seen, 2], want[seen, 2], rtol=0, atol=1e-10)
+
+
+@each
+def test_days_can_be_batches(name):
+    data = table()
+    days = {"a": "2024-01-08", "b": "2024-02-05", "c": "2024-03-04"}
+    day = pd.to_datetime(pd.Series([days[b] for b in data["batch"]]))
+    assert_allclose(
+        clone(THREE[name]).fit_transform(data["X"], batch=day), corrected(THREE[name], data, None), atol=1e-12
+    )
+    about = clone(THREE[name]).set_params(reference_batch=pd.Timestamp(days["b"])).fit(data["X"], batch=day)
+    own = data["batch"] == "b"
+    assert_array_equal(about.transform(data["X"][own], batch=day[own]), data["X"][own])
+    with pytest.raises(UnknownBatchError, match="2024-05-06"):
+        about.transform(data["X"], batch=pd.Timestamp("2024-05-06"))
+
+
+@each
+@pytest.mark.parametrize("container", [list, tuple, np.array, pd.Index])
+def test_lists_of_names_may_be_of_any_kind(name, container):
+    data = table()
+    names = container(["age", "years"])
+    keep = {"age": np.round(data["age"]).astype(int), "years": np.round(data["age"] / 7).astype(int)}
+    want = corrected(THREE[name], data, {k: v.astype(float) for k, v in keep.items()})
+    assert_allclose(corrected(clone(THREE[name]).set_params(keep_numbers=names), data, keep), want, atol=1e-10)
+    frame = pd.DataFrame(data["X"]).rename(columns=str).assign(**{k: v.astype(float) for k, v in keep.items()})
+    by_key = clone(THREE[name]).set_params(keep_keys=names).fit_transform(frame, batch=data["batch"])
+    assert_allclose(by_key, want, atol=1e-10)
