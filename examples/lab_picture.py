@@ -16,7 +16,7 @@ from batchfix import ComBat
 from batchfix.datasets import load_bladder
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+import matplotlib.pyplot as plt
 
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"]
 MARKERS = {"Cancer": "o", "Biopsy": "^", "Normal": "s"}
@@ -35,16 +35,14 @@ def draw(path: str) -> None:
             for kind, marker in MARKERS.items():
                 here = ((batch == label) & (cancer == kind)).to_numpy()
                 axis.scatter(*points[here].T, c=colour, marker=marker, s=42, alpha=0.85, linewidths=0)
-        shares = 100 * pca.explained_variance_ratio_
-        axis.set(title=title, xlabel=f"PC1 ({shares[0]:.0f} %)", ylabel=f"PC2 ({shares[1]:.0f} %)", xticks=[], yticks=[])
+        first, second = (f"PC{k} ({100 * share:.0f} %)" for k, share in enumerate(pca.explained_variance_ratio_, 1))
+        axis.set(title=title, xlabel=first, ylabel=second, xticks=[], yticks=[])
         axis.spines[["top", "right"]].set_visible(False)
     handles = [
         Line2D([], [], marker="o", linestyle="", color=c, label=f"batch {b}")
         for c, b in zip(COLOURS, np.unique(batch), strict=True)
     ]
-    handles += [
-        Line2D([], [], marker=m, linestyle="", color="0.45", label=kind.lower()) for kind, m in MARKERS.items()
-    ]
+    handles += [Line2D([], [], marker=m, linestyle="", color="0.45", label=kind.lower()) for kind, m in MARKERS.items()]
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
