@@ -43,7 +43,7 @@ def apply_groups(
         X holds an infinity. Rows already written stay so: look before with
         `check_no_infinity` when `out` is X.
     """
-    step = blocks.rows_per_chunk(X.shape[1])
+    step = blocks.rows_per_chunk(X.shape[1], X.nbytes)
     for columns, block in blocks.column_blocks(X):
         target = out[:, columns]
         pieces = [_Piece.of(maps, k, columns, X.dtype, unit) for k in range(len(groups))]
@@ -78,7 +78,7 @@ def apply_groups(
 
 def check_no_infinity(X: np.ndarray) -> None:
     """Raise if X holds an infinity: one read, nothing written."""
-    step = blocks.rows_per_chunk(X.shape[1])
+    step = blocks.rows_per_chunk(X.shape[1], X.nbytes)
 
     def work(span: tuple[int, int]) -> None:
         if blocks.any_infinite(X[span[0] : span[1]]):

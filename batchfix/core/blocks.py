@@ -20,8 +20,8 @@ from threadpoolctl import ThreadpoolController
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-CHUNK_BYTES = 1 << 20
-"""A gathered chunk: fits the second-level cache, long enough to hide call overhead."""
+CHUNK_BYTES = 1 << 21
+"""A gathered chunk: near the second-level cache, long enough to hide the overhead of calls."""
 
 BLOCK_BYTES = 1 << 25
 """Rows that share one pilot mean, and one task."""
@@ -68,9 +68,10 @@ def run(work: Callable[[Task], Result], tasks: Iterable[Task], nbytes: int) -> l
         return list(pool.map(work, tasks))
 
 
-def rows_per_chunk(n_columns: int) -> int:
-    """Rows of float64 that fill a chunk."""
-    return max(1, CHUNK_BYTES // (8 * max(1, n_columns)))
+def rows_per_chunk(n_columns: int, nbytes: int) -> int:
+    """Rows of float64 that fill a chunk; smaller chunks for a matrix of few `nbytes`, so that buffers stay a trifle."""
+    size = min(CHUNK_BYTES, max(nbytes // 64, CHUNK_BYTES // 8))
+    return max(1, size // (8 * max(1, n_columns)))
 
 
 def rows_per_block(n_columns: int) -> int:

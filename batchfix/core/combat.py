@@ -86,16 +86,19 @@ def _scale(rss: np.ndarray, n: np.ndarray, rows: float, missing: bool, active: n
     return np.where(active, np.sqrt(np.where(active, rss, 1.0) / count), 1.0)
 
 
-def effects(location: np.ndarray, rss: np.ndarray, n: np.ndarray, target: Frame) -> tuple[np.ndarray, np.ndarray]:
+def effects(
+    location: np.ndarray, rss: np.ndarray, n: np.ndarray, target: Frame, active: np.ndarray | bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Batch effects in the common frame: location (B, p) and variance (B, p, ddof 1).
 
-    NaN where there is nothing to estimate them from. sva calls them gamma.hat and delta.hat.
+    NaN where there is nothing to estimate them from, and for features that are not `active` (p,). sva calls them
+    gamma.hat and delta.hat.
     """
     gamma = (location - target.location) / target.scale
     with np.errstate(divide="ignore", invalid="ignore"):
         # divide twice: the square of a scale of 1e-150 has few digits left
         delta = rss / (n - 1) / target.scale / target.scale
-    return gamma, np.where(n > 1, delta, np.nan)
+    return np.where(active, gamma, np.nan), np.where(active & (n > 1), delta, np.nan)
 
 
 def batch_frame(gamma: np.ndarray, delta: np.ndarray, target: Frame) -> Frame:

@@ -149,7 +149,7 @@ def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
 
     pilot = X[rows[: np.clip(n // PILOT_SHARE, 1, PILOT_ROWS)]]
     first = pilot[0].astype(np.float64)
-    step = min(n, blocks.rows_per_chunk(p))
+    step = min(n, blocks.rows_per_chunk(p, X.nbytes))
     raw, work = blocks.buffers(X, step)
     total, squares, zx = np.zeros(p), np.zeros(p), np.zeros((q, p))
     with np.errstate(all="ignore"):  # what overflows or is NaN is looked at below

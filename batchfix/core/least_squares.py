@@ -80,7 +80,8 @@ def least_squares(moments: CoMoments) -> LinearFit:
         else:
             coef, estimable, feature_pivot = _solve_each(moments, within, right)
     location, rss = _under(moments, coef, feature_pivot)
-    location = np.where(moments.x.n > 0, location, np.nan)
+    if not np.all(moments.x.n):
+        location = np.where(moments.x.n > 0, location, np.nan)
     return LinearFit(location, coef, pivot, feature_pivot, rss, np.asarray(moments.x.n), rank, estimable)
 
 

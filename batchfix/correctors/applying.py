@@ -42,7 +42,6 @@ class Solution:
     """Finished estimates: a frame for each batch, the common frame, the maps between them."""
 
     batches: np.ndarray
-    source: Frame
     target: Frame
     pooled: Frame
     fit: LinearFit
@@ -124,7 +123,7 @@ class MapApplier(RowReader):
             if maps.loading is None and solution.maps.loading is not None:
                 maps = replace(maps, loading=np.zeros((1, len(solution.loads), n.shape[1])))
             label = rows.first.values[k : k + 1]
-            learned.append(replace(solution, batches=label, source=source, maps=maps, details=details))
+            learned.append(replace(solution, batches=label, maps=maps, details=details))
         return learned
 
     def _observe(self, X: np.ndarray, z: np.ndarray, solution: Solution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

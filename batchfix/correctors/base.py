@@ -328,7 +328,7 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
             source, target, pooled = (leave(frame, stay) for frame in (source, target, pooled))
         loads = self._loads(statistics.columns)
         nothing = Affine.identity()
-        solution = Solution(statistics.batches, source, target, pooled, fit, nothing, nothing, loads, details)
+        solution = Solution(statistics.batches, target, pooled, fit, nothing, nothing, loads, details)
         solution = replace(
             solution,
             maps=self._map(solution, source),
@@ -354,8 +354,9 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         coef = solution.fit.coef[solution.loads] * solution.fit.estimable
         # a frame equal to the target leaves its rows bit for bit as they are
         same = (source.location == target.location) & (source.scale == target.scale)
-        center = np.where(same, 0.0, source.location)
-        shift = np.where(same, 0.0, np.broadcast_to(target.location, shape))
+        center, shift = source.location, np.broadcast_to(target.location, shape)
+        if same.any():
+            center, shift = np.where(same, 0.0, center), np.where(same, 0.0, shift)
         maps = Affine.move(source, target, coef=coef if len(coef) else None)
         if maps.loading is not None:  # the loading speaks of z about the pivot, the frames of z about the feature's own
             moved = (solution.fit.feature_pivot - solution.fit.pivot[:, None])[solution.loads]

@@ -129,12 +129,12 @@ class BatchCorrector(BatchwiseCorrector):
     @property
     def location_(self) -> np.ndarray:
         """Location (B, p) of each batch."""
-        return np.concatenate([s.source.location for s in (self.solution_, *self._adapted)])
+        return np.concatenate([s.details["frame"].location for s in (self.solution_, *self._adapted)])
 
     @property
     def scale_(self) -> np.ndarray:
         """Scale (B, p) of each batch."""
-        return np.concatenate([s.source.scale for s in (self.solution_, *self._adapted)])
+        return np.concatenate([s.details["frame"].scale for s in (self.solution_, *self._adapted)])
 
     @property
     def _robust(self) -> bool:
@@ -185,7 +185,8 @@ class BatchCorrector(BatchwiseCorrector):
         source = self._source(measured, fit.n, target, varies)
         if reference is not None:
             source.location[reference], source.scale[reference] = target.location, target.scale
-        return self._asked(source), self._asked(target), self._asked(pooled), details
+        details["frame"] = self._asked(source)
+        return details["frame"], self._asked(target), self._asked(pooled), details
 
     def _robustly(self, measured: Frame, robust: Frame, n: np.ndarray) -> Frame:
         """The measures that were asked for: median or mean, MAD or standard deviation."""
@@ -208,7 +209,8 @@ class BatchCorrector(BatchwiseCorrector):
         flat = core.without_spread(measured, solution.details["eps"])
         measured = Frame(location, np.where(flat, np.nan, measured.scale))
         source = self._source(measured, n, solution.details["target"], solution.details["varies"])
-        return self._asked(source), solution.details
+        source = self._asked(source)
+        return source, solution.details | {"frame": source}
 
     def _source(self, measured: Frame, n: np.ndarray, target: Frame, varies: np.ndarray) -> Frame:
         if self.shrinkage is None:

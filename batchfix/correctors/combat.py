@@ -200,12 +200,12 @@ class ComBat(BatchwiseCorrector):
     @property
     def gamma_hat_(self) -> np.ndarray:
         """Locations (B, p) of the batches in the common frame."""
-        return self._all_details("gamma_hat")
+        return self._hats(0)
 
     @property
     def delta_hat_(self) -> np.ndarray:
         """Variances (B, p) of the batches in the common frame."""
-        return self._all_details("delta_hat")
+        return self._hats(1)
 
     @property
     def gamma_star_(self) -> np.ndarray:
@@ -231,6 +231,13 @@ class ComBat(BatchwiseCorrector):
     def n_iter_(self) -> int:
         """Rounds of the slowest batch's iteration."""
         return int(self.solution_.details["rounds"].max())
+
+    def _hats(self, which: int) -> np.ndarray:
+        """Effects before shrinkage, which follow from the fit."""
+        solution = self.solution_
+        fit = solution.fit
+        known = core.effects(fit.location, fit.rss, fit.n, solution.target, solution.details["active"])[which]
+        return np.concatenate([known, *(s.details["hats"][which] for s in self._adapted)])
 
     def _all_details(self, name: str) -> np.ndarray:
         return np.concatenate([s.details[name] for s in (self.solution_, *self._adapted)])
@@ -281,8 +288,7 @@ class ComBat(BatchwiseCorrector):
         active = grand.active
         scaled = active & self._may_scale(statistics) & (not mean_only)
         target = Frame(np.where(active, grand.target.location, 0.0), np.where(active, grand.target.scale, 1.0))
-        gamma, delta = core.effects(fit.location, fit.rss, fit.n, target)
-        gamma, delta = np.where(active, gamma, np.nan), np.where(active, delta, np.nan)
+        gamma, delta = core.effects(fit.location, fit.rss, fit.n, target, active)
         if not alone:
             _check_features(active & ~np.isnan(gamma), statistics.batches)
         prior, posterior = self._posterior(fit.n, gamma, delta, active, scaled)
@@ -294,8 +300,6 @@ class ComBat(BatchwiseCorrector):
         pooled = Frame(np.where(active, grand.pooled.location, 0.0), np.where(active, grand.pooled.scale, 1.0))
         details = {
             "prior": prior,
-            "gamma_hat": gamma,
-            "delta_hat": delta,
             "gamma_star": posterior.location,
             "delta_star": posterior.variance,
             "active": active,
@@ -387,8 +391,7 @@ class ComBat(BatchwiseCorrector):
         details = solution.details
         active = details["active"]
         scaled = details["scaled"] if rows > 1 else np.zeros_like(active)
-        gamma, delta = core.effects(location, rss, n, solution.target)
-        gamma = np.where(active, gamma, np.nan)
+        gamma, delta = core.effects(location, rss, n, solution.target, active)
         # without spread in the new batch: located, and no evidence on the scale of others
         flat = (n > 1) & (delta == 0)
         delta = np.where(active & ~flat, delta, np.nan)
@@ -399,7 +402,7 @@ class ComBat(BatchwiseCorrector):
         variance = np.where(flat & active, 1.0, posterior.variance)
         source = core.batch_frame(posterior.location, variance, solution.target)
         source = Frame(np.where(active, source.location, 0.0), np.where(active, source.scale, 1.0))
-        new = {"gamma_hat": gamma, "delta_hat": delta, "gamma_star": posterior.location, "delta_star": variance}
+        new = {"hats": (gamma, delta), "gamma_star": posterior.location, "delta_star": variance}
         return source, details | new
 
 

@@ -81,7 +81,7 @@ def test_size_of_chunks_does_not_matter(monkeypatch, rows_per_chunk, rows_per_bl
     maps = Affine(*rng.normal(size=(3, 3, 4)), rng.normal(size=(3, 2, 4)))
     want, out, want_out = group_moments(X, groups, z), np.empty_like(X), np.empty_like(X)
     apply_groups(X, groups, maps, z, want_out)
-    monkeypatch.setattr(blocks, "rows_per_chunk", lambda p: rows_per_chunk)
+    monkeypatch.setattr(blocks, "rows_per_chunk", lambda p, nbytes: rows_per_chunk)
     monkeypatch.setattr(blocks, "rows_per_block", lambda p: rows_per_block)
     got = group_moments(X, groups, z)
     for name in ("n", "mean", "m2"):
