@@ -1,4 +1,4 @@
-"""Five colorectal cancer studies (MMUPHin): what keeping the label does to a left-out study, and what the guard repairs.
+"""Five colorectal cancer studies (MMUPHin): what keeping the label does to a left-out study, and what repairs it.
 
 Needs the tables that BATCHFIX_REAL_DATA points to; they are not part of the project.
 """

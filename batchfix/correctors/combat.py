@@ -56,11 +56,11 @@ class ComBat(BatchwiseCorrector):
     scale_guard : float in (0, 1], optional
         Scale a feature only if it is present in at least this share (0.2, say) of every batch; else only locate it.
         Present means not tied at the batch's commonest value (logarithms of zero counts, a detection limit), or as
-        `fit` is told by `scale_where`, which log-ratios need, since they untie zeros. Decided without labels. Without it, a feature that is nearly absent from one batch has
-        a tiny variance there; dividing by it blows the residual up and returns the kept effect reversed. On one
-        microbiome table ComBat with the label kept took a classifier's AUC from .63 to .16, and from .792 to .699 on
-        five colorectal cancer studies (.794 with this guard at 0.2). Locating only repairs it too; clipping the scale
-        does not.
+        `fit` is told by `scale_where`, which log-ratios need, since they untie zeros. Decided without labels.
+        Without it, a feature that is nearly absent from one batch has a tiny variance there; dividing by it blows the
+        residual up and returns the kept effect reversed. On one microbiome table ComBat with the label kept took a
+        classifier's AUC from .63 to .16, and from .792 to .699 on five colorectal cancer studies (.794 with this guard
+        at 0.2). Locating only repairs it too; clipping the scale does not.
     batch_key : str or int, optional
         Where the batch labels are when not passed as `batch=`: a column of the DataFrame (it leaves the table), an
         index level, or a column position of an array.
