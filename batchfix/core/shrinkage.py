@@ -183,6 +183,10 @@ PAIRS = 1 << 17
 """Pairs of features weighed at a time: a megabyte of float64."""
 
 
+SMALLEST_LOG = -700.0
+"""A weight of e^-700 beside one of 1 is nothing, and exp is ten times slower below it."""
+
+
 def shrink_nonparametric(
     n: np.ndarray, location: np.ndarray, variance: np.ndarray, *, mean_only: bool = False
 ) -> Posterior:
@@ -229,6 +233,7 @@ def _weigh(n: np.ndarray, g: np.ndarray, d: np.ndarray, first: int, last: int) -
     cost[np.flatnonzero(is_own), own[is_own]] = np.inf
     cost -= cost.min(axis=1, keepdims=True)
     cost *= -0.5 * count
+    np.maximum(cost, SMALLEST_LOG, out=cost)
     np.exp(cost, out=cost)
     sums = cost @ np.stack([np.ones_like(g_j), g_j, d_j], axis=1)
     return sums[:, 1] / sums[:, 0], sums[:, 2] / sums[:, 0]
