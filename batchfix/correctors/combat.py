@@ -298,7 +298,8 @@ class ComBat(BatchwiseCorrector):
             posterior.variance[reference or 0, active] = 1.0
         source = core.batch_frame(posterior.location, posterior.variance, target)
         source = Frame(np.where(active, source.location, 0.0), np.where(active, source.scale, 1.0))
-        pooled = Frame(np.where(active, grand.pooled.location, 0.0), np.where(active, grand.pooled.scale, 1.0))
+        # what is only located is only located for an unknown batch too
+        pooled = Frame(np.where(active, grand.pooled.location, 0.0), np.where(scaled, grand.pooled.scale, target.scale))
         details = {
             "prior": prior,
             "gamma_star": posterior.location,

@@ -799,3 +799,11 @@ def test_lists_of_names_may_be_of_any_kind(name, container):
     frame = pd.DataFrame(data["X"]).rename(columns=str).assign(**{k: v.astype(float) for k, v in keep.items()})
     by_key = clone(THREE[name]).set_params(keep_keys=names).fit_transform(frame, batch=data["batch"])
     assert_allclose(by_key, want, atol=1e-10)
+
+
+def test_an_unknown_batch_is_only_located_where_the_known_are():
+    data = table()
+    corrector = ComBat(mean_only=True, reference_batch=np.unique(data["batch"])[0], handle_unknown="pooled")
+    corrector.fit(data["X"], batch=data["batch"], keep={"age": data["age"]})
+    got = corrector.transform(data["X"], batch="never seen", keep={"age": data["age"]})
+    assert_allclose(np.ptp(got - data["X"], axis=0), 0, atol=1e-12)
