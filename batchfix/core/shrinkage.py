@@ -230,10 +230,12 @@ def _weigh(n: np.ndarray, g: np.ndarray, d: np.ndarray, first: int, last: int) -
     cost += np.log(d_j)
     own = np.searchsorted(usable, np.arange(first, last))
     is_own = usable[np.minimum(own, len(usable) - 1)] == np.arange(first, last)
-    cost[np.flatnonzero(is_own), own[is_own]] = np.inf
+    itself = np.flatnonzero(is_own), own[is_own]
+    cost[itself] = np.inf
     cost -= cost.min(axis=1, keepdims=True)
     cost *= -0.5 * count
     np.maximum(cost, SMALLEST_LOG, out=cost)
     np.exp(cost, out=cost)
+    cost[itself] = 0.0
     sums = cost @ np.stack([np.ones_like(g_j), g_j, d_j], axis=1)
     return sums[:, 1] / sums[:, 0], sums[:, 2] / sums[:, 0]
