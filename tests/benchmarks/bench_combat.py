@@ -69,7 +69,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 def time_size(size: str, rounds: int, with_peers: bool) -> None:
     X, batch, keep = make(size)
-    into = np.zeros_like(X)
+    into, work = np.zeros_like(X), X.copy()
     jobs: dict[str, Callable[[], object]] = {
         "ComBat": lambda: ComBat().fit(X, batch=batch).transform(X, batch=batch),
         "ComBat, copy=False": lambda: ComBat(copy=False).fit(work, batch=batch).transform(work, batch=batch),
@@ -81,11 +81,14 @@ def time_size(size: str, rounds: int, with_peers: bool) -> None:
     X32 = X.astype(np.float32)
     ratios: dict[str, list[float]] = {name: [] for name in jobs}
     floors = []
-    for _ in range(rounds):
+    for count in range(rounds + 1):
         for name, job in jobs.items():
-            work = X.copy() if "copy" in name else X
-            floors.append(seconds(lambda: floor(X, into)))
-            ratios[name].append(seconds(job) / floors[-1])
+            np.copyto(work, X)
+            base = seconds(lambda: floor(X, into))
+            ratio = seconds(job) / base
+            if count:  # the first round warms up: a machine's first touch of memory is not the correction's
+                floors.append(base)
+                ratios[name].append(ratio)
     ask, goal = SIZES.get(size, (float("nan"), float("nan")))
     print(f"{size}: floor {statistics.median(floors) * 1e3:.0f} ms; asked {ask}, goal {goal}")
     for name, values in ratios.items():
