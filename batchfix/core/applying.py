@@ -62,12 +62,13 @@ def apply_groups(
             pieces: list[_Piece] = pieces,
         ) -> None:
             buffer = np.empty((max(len(rows) for _, rows in lot), block.shape[1]), dtype=X.dtype)
+            spare = np.empty_like(buffer) if maps.loading is not None else buffer
             for k, rows in lot:
                 source = blocks.gather(block, rows, buffer)
                 neighbours = source.base is not buffer
                 chunk = target[rows[0] : rows[-1] + 1] if neighbours else source
                 with np.errstate(all="ignore"):  # an overflow is an infinity, which is looked for
-                    pieces[k].apply(source, z[rows], chunk)
+                    pieces[k].apply(source, z[rows], chunk, spare[: len(rows)])
                 if blocks.any_infinite(chunk):
                     raise BatchfixError(blocks.INFINITE)
                 if not neighbours:
@@ -118,8 +119,8 @@ class _Piece:
         shift = shift + (rounded - center) * scale
         return cls(rounded, scale.astype(dtype), shift.astype(dtype), loading)
 
-    def apply(self, x: np.ndarray, z: np.ndarray, out: np.ndarray) -> None:
-        """Write the corrected x into out, which may be x."""
+    def apply(self, x: np.ndarray, z: np.ndarray, out: np.ndarray, spare: np.ndarray) -> None:
+        """Write the corrected x into out, which may be x; `spare`, of its shape, is for what z adds."""
         for step, value in ((np.subtract, self.center), (np.multiply, self.scale), (np.add, self.shift)):
             if value is not None:
                 step(x, value, out=out)
@@ -127,4 +128,5 @@ class _Piece:
         if x is not out:
             out[...] = x
         if self.loading is not None:
-            out += z.astype(out.dtype, copy=False) @ self.loading
+            np.dot(z.astype(out.dtype, copy=False), self.loading, out=spare)
+            out += spare
