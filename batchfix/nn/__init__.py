@@ -1,0 +1,42 @@
+"""Normalization layers for torch: the corrections of batchfix, inside a network.
+
+Every layer is the same sentence as the estimators: choose which cells share statistics, estimate their moments, map
+them affinely. torch's own layers stand beside ours, unwrapped, so that one namespace holds the vocabulary.
+"""
+
+try:
+    import torch as _torch
+except ImportError as _error:  # pragma: no cover - tested in a process without torch
+    raise ImportError("batchfix.nn needs torch: pip install 'batchfix[torch]'") from _error
+
+from torch.nn import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+)
+
+from . import functional
+from .conditional import (
+    AdaptiveInstanceNorm,
+    ConditionalBatchNorm1d,
+    ConditionalBatchNorm2d,
+    ConditionalBatchNorm3d,
+    DomainBatchNorm1d,
+    DomainBatchNorm2d,
+    DomainBatchNorm3d,
+)
+from .group import FeatureGroupNorm, HeadNorm
+from .renorm import (
+    BatchRenorm1d,
+    BatchRenorm2d,
+    BatchRenorm3d,
+    InstanceRenorm1d,
+    InstanceRenorm2d,
+    InstanceRenorm3d,
+)
+from .schedule import Schedule

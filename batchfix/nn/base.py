@@ -1,0 +1,83 @@
+"""What the batch layers share: batch norm's state and names, checks at the door, and the training step.
+
+The layers are torch `_BatchNorm`s, so that what is written for batch norm (update_bn, fusing, filters of parameters)
+works on them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .checks import check_input, check_parameters
+
+
+class BatchLayer(_BatchNorm):
+    """A layer with batch norm's running statistics."""
+
+    ndims: ClassVar[tuple[int, ...]]
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        *,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        check_parameters(num_features, eps, momentum)
+        super().__init__(num_features, eps, momentum, affine, True, device=device, dtype=dtype)
+        self._seen: tuple[int, int, int] | None = None
+
+    def _check(self, x: Tensor) -> None:
+        check_input(x, self.num_features, self.ndims, self.running_mean, type(self).__name__)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """torch's hook for the same."""
+        self._check(input)
+
+    # ---- the training step
+
+    def step(self) -> int:
+        """Minibatches seen, as a Python number.
+
+        Reading the buffer would make a GPU wait, so the number is counted along; if anybody else wrote the buffer (a
+        checkpoint, reset_running_stats), its version says so, and it is read again.
+        """
+        buffer = self.num_batches_tracked
+        if buffer.is_inference():
+            return int(buffer)
+        if self._seen is None or self._seen[:2] != (id(buffer), buffer._version):
+            self._seen = (id(buffer), buffer._version, int(buffer))
+        return self._seen[2]
+
+    def advance(self) -> int | Tensor:
+        """Count this minibatch, and return how many came before: a tensor while torch traces."""
+        buffer = self.num_batches_tracked
+        if torch.compiler.is_compiling():
+            before = buffer.clone()
+            buffer.add_(1)
+            return before
+        before = self.step()
+        buffer.add_(1)
+        if not buffer.is_inference():
+            self._seen = (id(buffer), buffer._version, before + 1)
+        return before
+
+    def weight_of(self, before: int | Tensor) -> float | Tensor:
+        """Weight of this minibatch in the running statistics; without momentum all count alike."""
+        if self.momentum is not None:
+            return self.momentum
+        return 1.0 / (before + 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what holds for this object's own buffer only."""
+        return self.__dict__ | {"_seen": None}

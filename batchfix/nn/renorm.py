@@ -1,0 +1,262 @@
+"""Renormalization layers: a minibatch, or one instance, normalized and then moved towards the population.
+
+    y = weight (r z + d) + bias,   r = sigma_source / sigma_target,   d = (mu_source - mu_target) / sigma_target
+
+`BatchRenorm` goes from the minibatch to the running population, as far as its limits allow; `InstanceRenorm` from one
+instance to the batch, as far as its blend says. The state is batch norm's, name by name, so checkpoints go both ways.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..exceptions import BatchfixError
+from . import functional
+from .base import BatchLayer
+from .schedule import D_MAX, R_MAX, Schedule
+
+
+def _limit(name: str, value: Any, least: float) -> Schedule:
+    """A number or a schedule, never below its least."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value and value != float("inf"):
+        value = Schedule((0, float(value)))
+    if not isinstance(value, Schedule):
+        raise BatchfixError(
+            f"{name} must be a finite number or a Schedule; got {value!r}. Write {least:g} to allow no correction."
+        )
+    if value.least < least:
+        raise BatchfixError(
+            f"{name} must be at least {least:g} at every step; got {value.least:g}. {least:g} allows no correction, and "
+            "is batch norm."
+        )
+    return value
+
+
+class _BatchRenorm(BatchLayer):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        *,
+        r_max: float | Schedule = R_MAX,
+        d_max: float | Schedule = D_MAX,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, device=device, dtype=dtype)
+        self.r_max, self.d_max = _limit("r_max", r_max, 1.0), _limit("d_max", d_max, 0.0)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalize x (N, C, *); `mask` (N, *) is False at padding, which comes out as 0."""
+        self._check(x)
+        state = self.running_mean, self.running_var, self.weight, self.bias
+        if not self.training or not x.numel():
+            return functional.batch_renorm(x, *state, eps=self.eps, mask=mask)
+        before = self.advance()
+        return functional.batch_renorm(
+            x,
+            *state,
+            training=True,
+            momentum=self.weight_of(before),
+            eps=self.eps,
+            r_max=self.r_max(before),
+            d_max=self.d_max(before),
+            mask=mask,
+        )
+
+    def extra_repr(self) -> str:
+        """Batch norm's, and the limits."""
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, r_max={self.r_max}, d_max={self.d_max}"
+
+
+class BatchRenorm1d(_BatchRenorm):
+    """Batch renormalization of (N, C) or (N, C, L): batch norm that trains as it will infer.
+
+    The minibatch is normalized as in batch norm, then moved to the frame of the running statistics, within limits that
+    open as training goes on:
+
+        y = weight (r z + d) + bias
+        r = clip(sigma_B / sigma, 1 / r_max, r_max),   d = clip((mu_B - mu) / sigma, -d_max, d_max)
+
+    Small minibatches, and minibatches of one class or one domain, then see in training what they see at inference. In
+    eval it is batch norm, and its state is batch norm's: a checkpoint of one loads into the other.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels C, at axis 1.
+    eps : float
+        Added to the variance, inside the square root.
+    momentum : float or None
+        Weight of the minibatch in the running statistics; None: the average of all minibatches.
+    affine : bool
+        Learn weight and bias (C,).
+    r_max, d_max : float or Schedule
+        Limits of r (at least 1) and |d| (at least 0). By default the paper's: r_max 1 until step 5,000, then 3 from
+        step 40,000; d_max 0 until step 5,000, then 5 from step 25,000. Until the first of them opens the layer is batch
+        norm: for short trainings give numbers, or a faster Schedule.
+    device, dtype
+        Of the parameters and buffers.
+
+    Raises
+    ------
+    BatchfixError
+        A parameter out of range; input of another shape, number of channels or dtype.
+
+    Notes
+    -----
+    Half precision is normalized with float32 statistics. A minibatch of one value a channel moves the running mean and
+    not the variance; an empty one moves nothing. ``forward(x, mask)`` leaves padding out. `num_batches_tracked` is the
+    step of the schedules.
+
+    References
+    ----------
+    Ioffe (2017), Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized Models, Algorithm 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = BatchRenorm1d(3, r_max=3.0, d_max=5.0)
+    >>> layer(torch.randn(2, 3)).shape
+    torch.Size([2, 3])
+    """
+
+    ndims = (2, 3)
+
+
+class BatchRenorm2d(_BatchRenorm):
+    """Batch renormalization of images (N, C, H, W); all else as `BatchRenorm1d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> BatchRenorm2d(3)(torch.randn(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 8, 8])
+    """
+
+    ndims = (4,)
+
+
+class BatchRenorm3d(_BatchRenorm):
+    """Batch renormalization of volumes (N, C, D, H, W); all else as `BatchRenorm1d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> BatchRenorm3d(3)(torch.randn(2, 3, 4, 4, 4)).shape
+    torch.Size([2, 3, 4, 4, 4])
+    """
+
+    ndims = (5,)
+
+
+class _InstanceRenorm(BatchLayer):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        *,
+        blend: float = 0.5,
+        learn_blend: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if isinstance(blend, bool) or not isinstance(blend, int | float) or not 0 <= blend <= 1:
+            raise BatchfixError(
+                f"blend must be a number from 0 (instance norm) to 1 (batch norm); got {blend!r}. "
+                "Set learn_blend=True to have it learned from there."
+            )
+        super().__init__(num_features, eps, momentum, affine, device=device, dtype=dtype)
+        self.learn_blend = learn_blend
+        self.blend = float(blend)
+        if learn_blend:
+            self.blend = nn.Parameter(torch.full((num_features,), float(blend), device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize x (N, C, *)."""
+        self._check(x)
+        blend = self.blend
+        if isinstance(blend, Tensor):
+            # the value stays within [0, 1], the gradient passes, so that a blend at the edge can come back
+            blend = blend + (torch.clamp(blend, 0.0, 1.0) - blend).detach()
+        training = self.training and x.numel() > 0
+        momentum = self.weight_of(self.advance()) if training else 0.0
+        state = self.running_mean, self.running_var, self.weight, self.bias
+        return functional.instance_renorm(x, *state, blend, training, momentum, self.eps)
+
+    def extra_repr(self) -> str:
+        """Batch norm's, and the blend."""
+        blend = f"{float(torch.as_tensor(self.blend).mean()):g}"
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, blend={blend}, learn_blend={self.learn_blend}"
+
+
+class InstanceRenorm1d(_InstanceRenorm):
+    """Instance norm, moved part of the way to batch norm, for (N, C, L).
+
+    Each channel of each sample is normalized on its own, then crosses the bridge to the batch's frame by a share
+    `blend`, linear in (r, d):
+
+        y = weight ((1 + blend (r - 1)) z + blend d) + bias
+        r = sigma_instance / sigma_batch,   d = (mu_instance - mu_batch) / sigma_batch
+
+    blend 0 is instance norm (style gone), 1 is batch norm (style kept). In eval the batch is the running population.
+
+    Parameters
+    ----------
+    num_features, eps, momentum, affine, device, dtype
+        As in `BatchRenorm1d`.
+    blend : float
+        From 0 to 1.
+    learn_blend : bool
+        Learn one blend a channel, from `blend`, kept within [0, 1].
+
+    Raises
+    ------
+    BatchfixError
+        A parameter out of range; input of another shape, number of channels or dtype.
+
+    References
+    ----------
+    The bridge is Ioffe (2017), section 3; Nam and Kim (2018), Batch-Instance Normalization, blend the two outputs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> InstanceRenorm1d(3, blend=0.2)(torch.randn(2, 3, 10)).shape
+    torch.Size([2, 3, 10])
+    """
+
+    ndims = (3,)
+
+
+class InstanceRenorm2d(_InstanceRenorm):
+    """Instance norm, moved part of the way to batch norm, for images (N, C, H, W); see `InstanceRenorm1d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> InstanceRenorm2d(3, learn_blend=True)(torch.randn(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 8, 8])
+    """
+
+    ndims = (4,)
+
+
+class InstanceRenorm3d(_InstanceRenorm):
+    """Instance norm, moved part of the way to batch norm, for volumes (N, C, D, H, W); see `InstanceRenorm1d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> InstanceRenorm3d(3)(torch.randn(2, 3, 4, 4, 4)).shape
+    torch.Size([2, 3, 4, 4, 4])
+    """
+
+    ndims = (5,)
