@@ -76,6 +76,10 @@ class DataScaleWarning(BatchfixWarning):
     """The values look like counts, unlogged intensities or percentages."""
 
 
+class DroppedStatisticsWarning(BatchfixWarning):
+    """A layer's running statistics have no place in the layer that replaces it."""
+
+
 class EstimabilityWarning(BatchfixWarning):
     """Some effects of some features cannot be estimated from the observed rows."""
 

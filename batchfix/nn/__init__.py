@@ -5,8 +5,8 @@ them affinely. torch's own layers stand beside ours, unwrapped, so that one name
 """
 
 try:
-    import torch as _torch
-except ImportError as _error:  # pragma: no cover - tested in a process without torch
+    import torch  # noqa: F401  # only to say what is missing
+except ImportError as _error:
     raise ImportError("batchfix.nn needs torch: pip install 'batchfix[torch]'") from _error
 
 from torch.nn import (
@@ -21,6 +21,7 @@ from torch.nn import (
 )
 
 from . import functional
+from .adapt import adapt
 from .conditional import (
     AdaptiveInstanceNorm,
     ConditionalBatchNorm1d,
@@ -30,6 +31,8 @@ from .conditional import (
     DomainBatchNorm2d,
     DomainBatchNorm3d,
 )
+from .convert import convert
+from .freeze import freeze, unfreeze
 from .group import FeatureGroupNorm, HeadNorm
 from .renorm import (
     BatchRenorm1d,
@@ -40,3 +43,35 @@ from .renorm import (
     InstanceRenorm3d,
 )
 from .schedule import Schedule
+
+__all__ = [
+    "AdaptiveInstanceNorm",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "BatchRenorm1d",
+    "BatchRenorm2d",
+    "BatchRenorm3d",
+    "ConditionalBatchNorm1d",
+    "ConditionalBatchNorm2d",
+    "ConditionalBatchNorm3d",
+    "DomainBatchNorm1d",
+    "DomainBatchNorm2d",
+    "DomainBatchNorm3d",
+    "FeatureGroupNorm",
+    "GroupNorm",
+    "HeadNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "InstanceRenorm1d",
+    "InstanceRenorm2d",
+    "InstanceRenorm3d",
+    "LayerNorm",
+    "Schedule",
+    "adapt",
+    "convert",
+    "freeze",
+    "functional",
+    "unfreeze",
+]

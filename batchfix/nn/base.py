@@ -40,9 +40,12 @@ class BatchLayer(_BatchNorm):
     def _check(self, x: Tensor) -> None:
         check_input(x, self.num_features, self.ndims, self.running_mean, type(self).__name__)
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        """torch's hook for the same."""
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's hook and its name for it
         self._check(input)
+
+    def extra_repr(self) -> str:
+        """Return the parameters as they are written."""
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
 
     # ---- the training step
 
@@ -54,18 +57,18 @@ class BatchLayer(_BatchNorm):
         """
         buffer = self.num_batches_tracked
         if buffer.is_inference():
-            return int(buffer)
+            return _read(buffer)
         if self._seen is None or self._seen[:2] != (id(buffer), buffer._version):
-            self._seen = (id(buffer), buffer._version, int(buffer))
+            self._seen = (id(buffer), buffer._version, _read(buffer))
         return self._seen[2]
 
     def advance(self) -> int | Tensor:
         """Count this minibatch, and return how many came before: a tensor while torch traces."""
         buffer = self.num_batches_tracked
         if torch.compiler.is_compiling():
-            before = buffer.clone()
+            traced = buffer.clone()
             buffer.add_(1)
-            return before
+            return traced
         before = self.step()
         buffer.add_(1)
         if not buffer.is_inference():
@@ -81,3 +84,7 @@ class BatchLayer(_BatchNorm):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what holds for this object's own buffer only."""
         return self.__dict__ | {"_seen": None}
+
+
+def _read(number: Tensor) -> int:
+    return int(number.item())

@@ -17,10 +17,14 @@ def check_parameters(num_features: Any, eps: Any, momentum: Any) -> None:
     """Parameters that all batch layers share."""
     check_count("num_features", num_features, "the number of channels")
     check_eps(eps)
-    if momentum is not None and not (isinstance(momentum, int | float) and 0 <= momentum <= 1):
-        raise BatchfixError(
-            f"momentum must be a number from 0 to 1, or None for the average of all minibatches; got {momentum!r}."
-        )
+    if momentum is not None:
+        check_share("momentum", momentum, "or None for the average of all minibatches")
+
+
+def check_share(name: str, value: Any, what: str) -> None:
+    """A number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise BatchfixError(f"{name} must be a number from 0 to 1, {what}; got {value!r}.")
 
 
 def check_eps(eps: Any) -> None:

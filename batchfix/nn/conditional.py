@@ -17,7 +17,7 @@ from ..exceptions import BatchfixError
 from . import functional
 from .base import BatchLayer
 from .checks import check_count, check_eps, check_floating, check_labels
-from .kernels import Groups, as_batch, normalize_each, statistics, statistics_by
+from .kernels import Groups, accurate, as_batch, normalize_each
 
 
 class _ConditionalBatchNorm(BatchLayer):
@@ -38,7 +38,7 @@ class _ConditionalBatchNorm(BatchLayer):
         self.weight = nn.Parameter(torch.ones(num_classes, num_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(num_classes, num_features, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]  # a label more than batch norm
         """Normalize x (N, C, *) by the batch; `labels` (N,) of whole numbers, or (N, K) of shares, pick the map."""
         self._check(x)
         weight, bias = self._maps(labels, len(x))
@@ -46,10 +46,11 @@ class _ConditionalBatchNorm(BatchLayer):
             return x
         if not self.training:
             return _infer(x, self.running_mean[None], self.running_var[None], weight, bias, self.eps)
-        momentum = self.weight_of(self.advance())
-        mean, var = statistics(x)
-        functional.move(self.running_mean, self.running_var, mean, var, x.numel() // x.shape[1], momentum)
-        return normalize_each(x, mean[None], var[None], weight.to(mean.dtype), bias.to(mean.dtype), self.eps)
+        momentum, count = self.weight_of(self.advance()), x.numel() // x.shape[1]
+        exact = accurate(x.dtype)
+        y, mean, var = normalize_each(x, weight.to(exact), bias.to(exact), self.eps)
+        functional.move(self.running_mean, self.running_var, mean[0], var[0], count, momentum)
+        return y
 
     def _maps(self, labels: Tensor, n: int) -> tuple[Tensor, Tensor]:
         if labels.is_floating_point():
@@ -71,8 +72,8 @@ class _ConditionalBatchNorm(BatchLayer):
 
 def _infer(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Each sample (N, C) from given statistics through its own map: batch norm of the view, in eval."""
-    flat = (v.expand(x.shape[:2]).reshape(-1) for v in (mean, var, weight, bias))
-    return F.batch_norm(as_batch(x), *flat, False, 0.0, eps).reshape(x.shape)
+    mean, var, weight, bias = (v.expand(x.shape[:2]).reshape(-1) for v in (mean, var, weight, bias))
+    return F.batch_norm(as_batch(x), mean, var, weight, bias, False, 0.0, eps).reshape(x.shape)
 
 
 class ConditionalBatchNorm1d(_ConditionalBatchNorm):
@@ -171,7 +172,7 @@ class _DomainBatchNorm(BatchLayer):
             self.weight = nn.Parameter(torch.ones(shape, device=device, dtype=dtype))
             self.bias = nn.Parameter(torch.zeros(shape, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor, domains: Tensor | int) -> Tensor:
+    def forward(self, x: Tensor, domains: Tensor | int) -> Tensor:  # type: ignore[override]  # a domain more
         """Normalize x (N, C, *), each sample by the statistics of its domain; one number names all samples' domain."""
         self._check(x)
         if isinstance(domains, int):
@@ -184,10 +185,10 @@ class _DomainBatchNorm(BatchLayer):
         if not self.training:
             mean, var = (v[groups.codes] for v in (self.running_mean, self.running_var))
             return _infer(x, mean, var, weight, bias, self.eps)
-        mean, var = statistics_by(x, groups)
+        weight, bias = (v.to(accurate(x.dtype)).expand(x.shape[:2]) for v in (weight, bias))
+        y, mean, var = normalize_each(x, weight, bias, self.eps, groups)
         self._move(mean, var, groups, x[0, 0].numel())
-        maps = (v.to(mean.dtype).expand(x.shape[:2]) for v in (weight, bias))
-        return normalize_each(x, mean, var, *maps, self.eps, groups)
+        return y
 
     def _maps(self, groups: Groups) -> tuple[Tensor, Tensor]:
         """Weight and bias of each sample, (N, C) or (1, C)."""
@@ -206,11 +207,14 @@ class _DomainBatchNorm(BatchLayer):
             there = samples > 0
             self.num_batches_tracked.add_(there)
             momentum = 1.0 / torch.clamp(self.num_batches_tracked, min=1) if self.momentum is None else self.momentum
-            functional.move(self.running_mean, self.running_var, mean, var, (samples * size)[:, None], _column(momentum))
+            functional.move(
+                self.running_mean, self.running_var, mean, var, (samples * size)[:, None], _column(momentum)
+            )
 
     def extra_repr(self) -> str:
         """Channels and domains."""
-        return f"{self.num_features}, num_domains={self.num_domains}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, share_affine={self.share_affine}"
+        more = f"affine={self.affine}, share_affine={self.share_affine}"
+        return f"{self.num_features}, num_domains={self.num_domains}, eps={self.eps}, momentum={self.momentum}, {more}"
 
 
 def _column(value: float | Tensor) -> float | Tensor:
@@ -240,8 +244,8 @@ class DomainBatchNorm1d(_DomainBatchNorm):
 
     Notes
     -----
-    `running_mean` and `running_var` have shape (num_domains, C), `num_batches_tracked` (num_domains,). A domain with one
-    value a channel comes out as the bias, and moves its running mean alone; domains that are absent stay as they are.
+    `running_mean` and `running_var` have shape (num_domains, C), `num_batches_tracked` (num_domains,). A domain with
+    one value a channel comes out as the bias, and moves its running mean alone; absent domains stay as they are.
 
     References
     ----------

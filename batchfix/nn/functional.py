@@ -17,7 +17,7 @@ from torch import Tensor
 from ..core.affine import Affine, Frame
 from ..core.moments import Moments
 from ..exceptions import BatchfixError
-from .kernels import accurate, as_batch, is_native, normalize, per_channel, statistics, written_out
+from .kernels import accurate, as_batch, is_native, normalize, per_channel, statistics, through, written_out
 
 Limit = float | Tensor
 """A limit that is known, or one that is computed while torch traces."""
@@ -115,7 +115,7 @@ def renormalize(
     [[-1.0], [3.0]]
     """
     mean, var = statistics(x)
-    return normalize(x, mean, var, *through(Affine(0.0, r, d), weight, bias), eps)
+    return normalize(x, mean, var, weight, bias, eps, Affine(0.0, r, d))
 
 
 def batch_renorm(
@@ -178,29 +178,27 @@ def batch_renorm(
     plain = is_constant(r_max, 1.0) and is_constant(d_max, 0.0) and count > 1
     if not training or plain:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)  # type: ignore[arg-type]  # a tensor momentum comes only with tensor limits
-    mean, var = statistics(x)
-    across = _to_population(mean, var, running_mean, running_var, eps, r_max, d_max)
-    move(running_mean, running_var, mean, var, count, momentum)
-    return normalize(x, mean, var, *through(across, weight, bias), eps)
-
-
-def _to_population(
-    mean: Tensor, var: Tensor, running_mean: Tensor, running_var: Tensor, eps: float, r_max: Limit, d_max: Limit
-) -> Affine:
-    """The clipped bridge from the minibatch to the population; r and d carry no gradient."""
-    with torch.no_grad():
-        source = Frame(mean.detach(), torch.sqrt(var.detach() + eps))
+    with torch.no_grad():  # r and d are constants
         # read before the running statistics move
-        target = Frame(running_mean.to(mean.dtype), torch.sqrt(running_var.to(mean.dtype) + eps))
-        return Affine.bridge(source, target, check=False).clip(r_max, d_max)
+        target = Frame(running_mean.clone(), torch.sqrt(running_var + eps))
+        mean, var = _observe(x, running_mean, running_var, momentum, count)
+        source = Frame(mean.detach(), torch.sqrt(var.detach() + eps))
+        across = Affine.bridge(source, target, check=False).clip(r_max, d_max)
+    return normalize(x, mean, var, weight, bias, eps, across)
 
 
-def through(across: Affine, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The learned weight and bias applied after the map: (weight r, weight d + bias)."""
-    r, d = across.r, across.d
-    if weight is None:
-        return r, d if bias is None else d + bias
-    return weight * r, weight * d if bias is None else torch.addcmul(bias.to(d.dtype), weight.to(d.dtype), d)
+def _observe(
+    x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: Limit, count: int
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of x, towards which the running statistics move."""
+    kernel = is_native(x) and running_mean.dtype == accurate(x.dtype)
+    if kernel and count > 1 and not isinstance(momentum, Tensor):
+        mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, momentum)
+        return mean, var
+    with torch.enable_grad():
+        mean, var = statistics(x)
+    move(running_mean, running_var, mean, var, count, momentum)
+    return mean, var
 
 
 def is_constant(limit: Limit, value: float) -> bool:
@@ -245,8 +243,8 @@ def lay_mask(mask: Tensor, x: Tensor) -> Tensor:
     want = (x.shape[0], *x.shape[2:])
     if mask.dtype != torch.bool or tuple(mask.shape) != want:
         raise BatchfixError(
-            f"mask must be bool of shape {want}, True where x {tuple(x.shape)} holds a value; got {mask.dtype} of shape "
-            f"{tuple(mask.shape)}. Leave out the channel axis."
+            f"mask must be bool of shape {want}, True where x {tuple(x.shape)} holds a value; got {mask.dtype} of "
+            f"shape {tuple(mask.shape)}. Leave out the channel axis."
         )
     return mask.unsqueeze(1)
 
@@ -281,9 +279,12 @@ def _masked_renorm(
         y = F.batch_norm(torch.where(laid, x, 0.0), running_mean, running_var, weight, bias, False, 0.0, eps)
         return torch.where(laid, y, 0.0)
     values, n, mean, var = _masked(x, mask)
-    across = _to_population(mean, var, running_mean, running_var, eps, r_max, d_max)
+    with torch.no_grad():
+        source = Frame(mean.detach(), torch.sqrt(var.detach() + eps))
+        target = Frame(running_mean.clone(), torch.sqrt(running_var + eps))
+        across = Affine.bridge(source, target, check=False).clip(r_max, d_max)
     move(running_mean, running_var, mean, var, n, momentum)
-    y = written_out(values, mean, var, *through(across, weight, bias), eps)
+    y = written_out(values, mean, var, *through(across.r, across.d, weight, bias), eps)
     return torch.where(laid, y, 0.0).to(x.dtype)
 
 
@@ -352,9 +353,16 @@ def instance_renorm(
             center, total = running_mean.to(mean.dtype), running_var.to(mean.dtype)
         across = Affine.bridge(source, Frame(center, torch.sqrt(total + eps)), check=False)
     part = Affine.identity().blend(across, blend)
-    maps = (v.expand_as(mean).reshape(-1) for v in through(part, weight, bias))
-    y = normalize(as_batch(x), mean.reshape(-1), var.reshape(-1), *maps, eps)
-    return y.reshape(x.shape)
+    w, b = through(part.r, part.d, weight, bias)
+    return _each_instance(x, mean, var, w, b, eps)
+
+
+def _each_instance(
+    x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Normalize each channel of each sample, with a map (N, C) or less of its own."""
+    w, b = (None if v is None else v.to(mean.dtype).expand_as(mean).reshape(-1) for v in (weight, bias))
+    return normalize(as_batch(x), mean.reshape(-1), var.reshape(-1), w, b, eps).reshape(x.shape)
 
 
 def adaptive_instance_norm(content: Tensor, style: Tensor | Frame, eps: float = 1e-5) -> Tensor:
@@ -391,11 +399,17 @@ def adaptive_instance_norm(content: Tensor, style: Tensor | Frame, eps: float = 
         return content
     mean, var = instance_statistics(content)
     if isinstance(style, Tensor):
-        spread, center = torch.var_mean(style.to(mean.dtype), dim=list(range(2, style.ndim)), correction=0)
+        center, spread = _style_statistics(style)
         style = Frame(center, torch.sqrt(spread + eps))
-    maps = (v.to(mean.dtype).expand_as(mean).reshape(-1) for v in (style.scale, style.location))
-    y = normalize(as_batch(content), mean.reshape(-1), var.reshape(-1), *maps, eps)
-    return y.reshape(content.shape)
+    return _each_instance(content, mean, var, style.scale, style.location, eps)
+
+
+def _style_statistics(style: Tensor) -> tuple[Tensor, Tensor]:
+    if not style.requires_grad:
+        return instance_statistics(style)
+    values = style.to(accurate(style.dtype))
+    var, mean = torch.var_mean(values, dim=list(range(2, style.ndim)), correction=0)
+    return mean, var
 
 
 def _check_style(content: Tensor, style: Tensor | Frame) -> None:

@@ -1,8 +1,8 @@
 """Group layers: features of one row that share statistics.
 
-A row's features (..., F) and their groups flow in; each group comes out centred and scaled by its own features. A sector
-of stocks, the outputs of one attention head: groups may be of unequal size, and the means that were removed may be kept
-as features.
+A row's features (..., F) and their groups flow in; each group comes out centred and scaled by its own features. A
+sector of stocks, the outputs of one attention head: groups may be of unequal size, and the means that were removed may
+be kept as features.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class FeatureGroupNorm(nn.Module):
 
     def extra_repr(self) -> str:
         """Features and groups."""
-        return f"{self.num_features} features, {len(self.labels)} groups, eps={self.eps}, affine={self.affine}, return_group_means={self.return_group_means}"
+        more = f"affine={self.affine}, return_group_means={self.return_group_means}"
+        return f"{self.num_features} features, {len(self.labels)} groups, eps={self.eps}, {more}"
 
 
 class HeadNorm(nn.Module):

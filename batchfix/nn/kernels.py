@@ -1,7 +1,7 @@
 """Two operations that every batch layer here is made of, at the price of batch norm: statistics, and normalize.
 
-A tensor x (N, C, *) flows in with maps of its channels; the normalized tensor flows out, with the gradient of batch norm,
-which runs through the statistics:
+A tensor x (N, C, *) flows in with maps of its channels; the normalized tensor flows out, with the gradient of batch
+norm, which runs through the statistics:
 
     z = (x - mean) / sqrt(var + eps),    y = weight z + bias
     g = dy weight,    dx = (g - mean(g) - z mean(g z)) / sqrt(var + eps)
@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.affine import Affine
+
 aten = torch.ops.aten
 
 NATIVE = ("cpu", "cuda")
@@ -32,15 +34,22 @@ class Groups:
     codes: Tensor
     number: int
 
+    def sums(self, values: Tensor) -> Tensor:
+        """Sums over the samples of each group, (N, C) -> (G, C)."""
+        return values.new_zeros(self.number, values.shape[1]).index_add(0, self.codes, values)
+
     def counts(self, dtype: torch.dtype) -> Tensor:
         """Samples a group (G, 1), at least 1 so that one may divide by it."""
-        ones = torch.ones(len(self.codes), 1, dtype=dtype, device=self.codes.device)
-        return ones.new_zeros(self.number, 1).index_add(0, self.codes, ones).clamp(min=1.0)
+        return self.sums(torch.ones(len(self.codes), 1, dtype=dtype, device=self.codes.device)).clamp(min=1.0)
 
 
 def is_native(x: Tensor) -> bool:
     """Whether x may be given to the native kernels: not while torch traces or transforms it."""
-    return x.device.type in NATIVE and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+    return (
+        x.device.type in NATIVE
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )
 
 
 def accurate(dtype: torch.dtype) -> torch.dtype:
@@ -76,16 +85,26 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
-def normalize(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """weight (x - mean) / sqrt(var + eps) + bias, with mean and var those of x itself.
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    across: Affine | None = None,
+) -> Tensor:
+    """weight (r z + d) + bias with z = (x - mean) / sqrt(var + eps), where mean and var are those of x itself.
 
     Parameters
     ----------
     x : (N, C, *)
     mean, var : (C,)
         What `statistics` gave for x.
-    weight, bias : (C,)
-        In the dtype of the statistics.
+    weight, bias : (C,) or None
+        Learned.
+    across
+        The map (r, d) before them, constant to the gradient; None: r = 1, d = 0.
 
     Examples
     --------
@@ -93,47 +112,88 @@ def normalize(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor
     >>> normalize(x, *statistics(x), torch.tensor([2.0]), torch.tensor([1.0]), eps=0.0).tolist()
     [[-1.0], [3.0]]
     """
+    r, d = (None, None) if across is None else (across.r, across.d)
     if is_native(x) and x.numel():
-        y: Tensor = _Normalize.apply(x, weight, bias, mean, var, eps)
+        y: Tensor = _Normalize.apply(x, weight, bias, r, d, mean, var, eps)  # type: ignore[no-untyped-call]  # torch's own
         return y
-    return written_out(x, mean, var, weight, bias, eps)
+    return written_out(x, mean, var, *through(r, d, weight, bias), eps)
+
+
+def through(
+    r: Tensor | None, d: Tensor | None, weight: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """weight (r z + d) + bias as one map, (weight r, weight d + bias); None stands for a 1 or a 0."""
+    if r is None or d is None:
+        return weight, bias
+    if weight is None:
+        return r, d if bias is None else d + bias
+    return weight * r, weight * d if bias is None else torch.addcmul(bias.to(d.dtype), weight.to(d.dtype), d)
 
 
 def normalize_each(
-    x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float, groups: Groups | None = None
-) -> Tensor:
-    """As `normalize`, with a map for each sample, and statistics shared by groups of samples (by all of them).
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, groups: Groups | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalize groups of samples (all of them together) by their own statistics, each sample with a map of its own.
 
     Parameters
     ----------
     x : (N, C, *)
-    mean, var : (G, C)
-        Statistics of each group.
     weight, bias : (N, C)
         In the dtype of the statistics.
     groups
         The group of each sample; None: one group.
 
+    Returns
+    -------
+    y : (N, C, *)
+    mean, var : (G, C)
+        Statistics of each group, variance divided by n, without gradient; 0 for an empty group.
+
     Examples
     --------
     >>> x = torch.tensor([[[0.0, 2.0]], [[0.0, 2.0]]])
-    >>> mean, var = (v[None] for v in statistics(x))
     >>> weight, bias = torch.tensor([[1.0], [5.0]]), torch.zeros(2, 1)
-    >>> normalize_each(x, mean, var, weight, bias, eps=0.0).tolist()
+    >>> normalize_each(x, weight, bias, eps=0.0)[0].tolist()
     [[[-1.0, 1.0]], [[-5.0, 5.0]]]
     """
-    mean, var = (v.expand_as(weight) if groups is None else v[groups.codes] for v in (mean, var))
-    if is_native(x) and x.numel():
-        y: Tensor = _NormalizeEach.apply(x, weight, bias, mean, var, eps, groups)
-        return y
-    return written_out(x, mean, var, weight, bias, eps)
+    if groups is None and x.ndim == 2:
+        mean, var = statistics(x)
+        z = normalize(x, mean, var, None, None, eps)
+        return torch.addcmul(bias, weight, z).to(x.dtype), mean.detach()[None], var.detach()[None]
+    if is_native(x) and x.ndim > 2:
+        mean, var = pooled_statistics(x, groups)
+        means, variances = along(groups, weight, mean, var)
+        y: Tensor = _NormalizeEach.apply(x, weight, bias, means, variances, eps, groups)  # type: ignore[no-untyped-call]  # torch's own
+        return y, mean, var
+    mean, var = written_statistics(x, groups)
+    means, variances = along(groups, weight, mean, var)
+    y = written_out(x, means, variances, weight, bias, eps)
+    return y, mean.detach(), var.detach()
 
 
-def written_out(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """The formula in plain arithmetic, in the dtype of the statistics; the result in that of x."""
-    centred = x.to(mean.dtype) - per_channel(mean, x)
-    y = centred * per_channel(torch.rsqrt(var + eps) * weight, x) + per_channel(bias, x)
-    return y.to(x.dtype)
+def along(groups: Groups | None, like: Tensor, *values: Tensor) -> list[Tensor]:
+    """Values of each group (G, C), laid along its samples as `like` (N, C)."""
+    return [value.expand_as(like) if groups is None else value[groups.codes] for value in values]
+
+
+def pooled_statistics(x: Tensor, groups: Groups | None) -> tuple[Tensor, Tensor]:
+    """Mean and variance (G, C) of groups of samples, merged from those of the samples: moments add."""
+    if groups is None:
+        mean, var = statistics(x)
+        return mean[None], var[None]
+    with torch.no_grad():
+        mean, var = (v.reshape(x.shape[:2]) for v in statistics(as_batch(x)))
+        n = groups.counts(mean.dtype)
+        center = groups.sums(mean) / n
+        apart = mean - center[groups.codes]
+        return center, groups.sums(var + apart * apart) / n
+
+
+def written_out(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """weight z + bias in plain arithmetic, in the dtype of the statistics; the result in that of x."""
+    root = torch.rsqrt(var + eps)
+    y = (x.to(mean.dtype) - per_channel(mean, x)) * per_channel(root if weight is None else root * weight, x)
+    return (y if bias is None else y + per_channel(bias, x)).to(x.dtype)
 
 
 def as_batch(x: Tensor) -> Tensor:
@@ -145,19 +205,40 @@ class _Normalize(torch.autograd.Function):
     """y and its gradients, each by one native kernel; the backward kernel can be differentiated again."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
-        ctx.save_for_backward(x, weight, mean, var)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        r: Tensor | None,
+        d: Tensor | None,
+        mean: Tensor,
+        var: Tensor,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, r, d, mean, var)
         ctx.eps = eps
-        y: Tensor = torch.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)[0]
-        return y
+        w, b = _exact(mean, through(r, d, weight, bias))
+        return torch.native_batch_norm(x, w, b, mean, var, False, 0.0, eps)[0]
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, weight, mean, var = ctx.saved_tensors
-        need = list(ctx.needs_input_grad[:3])
-        root = torch.rsqrt(var + ctx.eps)
-        grads = aten.native_batch_norm_backward(dy, x, weight, None, None, mean, root, True, ctx.eps, need)
-        return (*(g if wanted else None for g, wanted in zip(grads, need, strict=True)), None, None, None)
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, r, d, mean, var = ctx.saved_tensors
+        need = ctx.needs_input_grad
+        w, _ = _exact(mean, through(r, d, weight, None))
+        root, eps = torch.rsqrt(var + ctx.eps), ctx.eps
+        asked = [need[0], need[1], need[1] or need[2]]
+        dx, along, level = aten.native_batch_norm_backward(dy, x, w, None, None, mean, root, True, eps, asked)
+        d_weight = None
+        if need[1]:
+            d_weight = along if r is None else torch.addcmul(r * along, d, level)
+        return dx if need[0] else None, d_weight, level if need[2] else None, None, None, None, None, None
+
+
+def _exact(like: Tensor, maps: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
+    """The native kernels want maps in the dtype of the statistics."""
+    weight, bias = maps
+    return None if weight is None else weight.to(like.dtype), None if bias is None else bias.to(like.dtype)
 
 
 class _NormalizeEach(torch.autograd.Function):
@@ -169,12 +250,11 @@ class _NormalizeEach(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, var)
         ctx.eps, ctx.groups = eps, groups
-        flat = (v.reshape(-1) for v in (weight, bias, mean, var))
-        y: Tensor = torch.native_batch_norm(as_batch(x), *flat, False, 0.0, eps)[0]
-        return y.reshape(x.shape)
+        w, b, m, v = (value.reshape(-1) for value in (weight, bias, mean, var))
+        return torch.native_batch_norm(as_batch(x), w, b, m, v, False, 0.0, eps)[0].reshape(x.shape)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = ctx.saved_tensors
         need, eps, groups = ctx.needs_input_grad, ctx.eps, ctx.groups
         if torch.is_grad_enabled() or x.dtype != mean.dtype:
@@ -191,8 +271,8 @@ class _NormalizeEach(torch.autograd.Function):
         share = x[0, 0].numel()
         level = pooled(weight * d_bias, groups, share) * root
         along = pooled(weight * d_weight, groups, share) * root * root
-        flat = (v.reshape(-1) for v in (-along, -level))
-        dx = torch.native_batch_norm(as_batch(x), *flat, means, torch.ones_like(means), False, 0.0, 0.0)[0]
+        slope, shift, one = (-along).reshape(-1), (-level).reshape(-1), torch.ones_like(means)
+        dx = torch.native_batch_norm(as_batch(x), slope, shift, means, one, False, 0.0, 0.0)[0]
         dx = dx.reshape(x.shape).addcmul_(dy, per_channel(weight * root, x))
         return dx, d_weight, d_bias, None, None, None, None
 
@@ -205,22 +285,19 @@ def pooled(sums: Tensor, groups: Groups | None, size: int) -> Tensor:
     """Mean over the values of each group, laid back along its samples: sums (N, C) of `size` values each."""
     if groups is None:
         return (sums.sum(dim=0) / (len(sums) * size)).expand_as(sums)
-    total = sums.new_zeros(groups.number, sums.shape[1]).index_add(0, groups.codes, sums)
-    return (total / (groups.counts(sums.dtype) * size))[groups.codes]
+    return (groups.sums(sums) / (groups.counts(sums.dtype) * size))[groups.codes]
 
 
-def statistics_by(x: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
-    """Mean and variance (divided by n) of each channel in each group of samples, (G, C); 0 for an empty group.
-
-    Differentiable through x; two passes.
-    """
+def written_statistics(x: Tensor, groups: Groups | None) -> tuple[Tensor, Tensor]:
+    """`pooled_statistics` in plain arithmetic, with gradients: two passes."""
     values, space = x.to(accurate(x.dtype)), list(range(2, x.ndim))
-    size = x[0, 0].numel() if len(x) else 1
+    if groups is None:
+        var, mean = torch.var_mean(values, all_but_channels(x), correction=0)
+        return mean[None], var[None]
+    n = groups.counts(values.dtype) * (x.numel() // max(1, x.shape[0] * x.shape[1]))
 
     def mean_of(v: Tensor) -> Tensor:
-        by_sample = v.sum(dim=space) if space else v
-        total = by_sample.new_zeros(groups.number, x.shape[1]).index_add(0, groups.codes, by_sample)
-        return total / (groups.counts(v.dtype) * size)
+        return groups.sums(v.sum(dim=space) if space else v) / n
 
     mean = mean_of(values)
     centred = values - per_channel(mean[groups.codes], x)
@@ -232,11 +309,10 @@ def _each_by_autograd(
 ) -> tuple[Tensor | None, ...]:
     """The same gradients from the written-out formula: for gradients of gradients, and for half precision."""
     again = torch.is_grad_enabled()
-    groups = groups or Groups(torch.zeros(len(x), dtype=torch.long, device=x.device), 1)
     with torch.enable_grad():
         inputs = [v if again else v.detach().requires_grad_() for v in (x, weight)]
         values = inputs[0].to(accurate(x.dtype))
-        mean, var = (v[groups.codes] for v in statistics_by(values, groups))
+        mean, var = along(groups, weight, *written_statistics(values, groups))
         y = written_out(values, mean, var, inputs[1], torch.zeros_like(weight), eps)
         wanted = [v for v, needed in zip(inputs, need[:2], strict=True) if needed]
         found = iter(torch.autograd.grad(y, wanted, dy.to(y.dtype), create_graph=again) if wanted else ())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..exceptions import BatchfixError
 from . import functional
 from .base import BatchLayer
+from .checks import check_share
 from .schedule import D_MAX, R_MAX, Schedule
 
 
@@ -29,8 +30,8 @@ def _limit(name: str, value: Any, least: float) -> Schedule:
         )
     if value.least < least:
         raise BatchfixError(
-            f"{name} must be at least {least:g} at every step; got {value.least:g}. {least:g} allows no correction, and "
-            "is batch norm."
+            f"{name} must be at least {least:g} at every step; got {value.least:g}. "
+            f"{least:g} allows no correction, and is batch norm."
         )
     return value
 
@@ -71,7 +72,7 @@ class _BatchRenorm(BatchLayer):
 
     def extra_repr(self) -> str:
         """Batch norm's, and the limits."""
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, r_max={self.r_max}, d_max={self.d_max}"
+        return f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}"
 
 
 class BatchRenorm1d(_BatchRenorm):
@@ -168,15 +169,12 @@ class _InstanceRenorm(BatchLayer):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if isinstance(blend, bool) or not isinstance(blend, int | float) or not 0 <= blend <= 1:
-            raise BatchfixError(
-                f"blend must be a number from 0 (instance norm) to 1 (batch norm); got {blend!r}. "
-                "Set learn_blend=True to have it learned from there."
-            )
+        check_share("blend", blend, "instance norm to batch norm")
         super().__init__(num_features, eps, momentum, affine, device=device, dtype=dtype)
         self.learn_blend = learn_blend
-        self.blend = float(blend)
+        self.blend: float | Tensor = float(blend)
         if learn_blend:
+            del self.blend
             self.blend = nn.Parameter(torch.full((num_features,), float(blend), device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -193,8 +191,8 @@ class _InstanceRenorm(BatchLayer):
 
     def extra_repr(self) -> str:
         """Batch norm's, and the blend."""
-        blend = f"{float(torch.as_tensor(self.blend).mean()):g}"
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, blend={blend}, learn_blend={self.learn_blend}"
+        blend = f"{float(torch.as_tensor(self.blend).detach().mean()):g}"
+        return f"{super().extra_repr()}, blend={blend}, learn_blend={self.learn_blend}"
 
 
 class InstanceRenorm1d(_InstanceRenorm):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite
 from typing import Any, overload
 
@@ -45,8 +46,9 @@ class Schedule:
 
     knots: tuple[tuple[float, float], ...]
 
-    def __init__(self, *knots: Iterable[float]) -> None:
-        pairs = [tuple(knot) if isinstance(knot, Iterable) else (knot,) for knot in knots]
+    def __init__(self, *knots: tuple[float, float]) -> None:
+        given: tuple[Any, ...] = knots
+        pairs = [tuple(knot) if isinstance(knot, Iterable) else (knot,) for knot in given]
         numbers = [len(p) == 2 and all(isinstance(v, int | float) and isfinite(v) for v in p) for p in pairs]
         if not pairs or not all(numbers):
             raise BatchfixError(
@@ -54,7 +56,7 @@ class Schedule:
                 "Write for example Schedule((5000, 1.0), (40000, 3.0))."
             )
         steps = [step for step, _ in pairs]
-        if any(late <= early for early, late in zip(steps, steps[1:], strict=False)):
+        if any(late <= early for early, late in pairwise(steps)):
             raise BatchfixError(f"The steps of a schedule must rise; got {steps!r}. Put the knots in order.")
         object.__setattr__(self, "knots", tuple((float(s), float(v)) for s, v in pairs))
 
@@ -78,7 +80,7 @@ class Schedule:
     def _traced(self, step: Tensor) -> Tensor:
         t = step.to(torch.float32)
         value = torch.full_like(t, self.knots[0][1])
-        for (t0, v0), (t1, v1) in zip(self.knots, self.knots[1:], strict=False):
+        for (t0, v0), (t1, v1) in pairwise(self.knots):
             value = value + (v1 - v0) * torch.clamp((t - t0) / (t1 - t0), 0.0, 1.0)
         return value
 
