@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+ROOT = Path(__file__).parent.parent
+# tests/nn runs those of the layers, and looks at their figures too
+EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if not path.stem.startswith("nn_")]
 NEEDS = {"lab_anndata": "anndata", "lab_picture": "matplotlib"}
 
 
 def test_there_are_examples():
     assert EXAMPLES
+
+
+def test_those_of_the_layers_run_beside_the_layers():
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "nn").glob("test_examples_*.py"))
+    left_out = [path.stem for path in (ROOT / "examples").glob("nn_*.py") if f'"{path.stem}"' not in tests]
+    assert not left_out
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
