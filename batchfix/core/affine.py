@@ -396,6 +396,8 @@ def _weighted_sum(z: Array, loading: Array) -> Array:
 def _clip(value: Array, low: Array, high: Array) -> Array:
     if isinstance(value, int | float):
         return min(max(value, low), high)
+    if hasattr(value, "clip"):  # numpy's and torch's own, quicker to reach
+        return value.clip(low, high)
     return array_namespace(value).clip(value, low, high)
 
 

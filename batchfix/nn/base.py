@@ -35,10 +35,13 @@ class BatchLayer(_BatchNorm):
     ) -> None:
         check_parameters(num_features, eps, momentum)
         super().__init__(num_features, eps, momentum, affine, True, device=device, dtype=dtype)
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[Tensor, int, int] | None = None
 
     def _check(self, x: Tensor) -> None:
-        check_input(x, self.num_features, self.ndims, self.running_mean, type(self).__name__)
+        like = self.running_mean
+        if x.dtype == like.dtype and x.ndim in self.ndims and x.shape[1] == self.num_features:
+            return
+        check_input(x, self.num_features, self.ndims, like, type(self).__name__)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's hook and its name for it
         self._check(input)
@@ -52,15 +55,13 @@ class BatchLayer(_BatchNorm):
     def step(self) -> int:
         """Minibatches seen, as a Python number.
 
-        Reading the buffer would make a GPU wait, so the number is counted along; if anybody else wrote the buffer (a
-        checkpoint, reset_running_stats), its version says so, and it is read again.
+        Reading the buffer would make a GPU wait, so there the number is counted along; if anybody else wrote the buffer
+        (a checkpoint, reset_running_stats), its version says so, and it is read again.
         """
         buffer = self.num_batches_tracked
-        if buffer.is_inference():
-            return _read(buffer)
-        if self._seen is None or self._seen[:2] != (id(buffer), buffer._version):
-            self._seen = (id(buffer), buffer._version, _read(buffer))
-        return self._seen[2]
+        if self._seen is not None and self._seen[0] is buffer and self._seen[1] == buffer._version:
+            return self._seen[2]
+        return int(buffer.item())
 
     def advance(self) -> int | Tensor:
         """Count this minibatch, and return how many came before: a tensor while torch traces."""
@@ -71,8 +72,8 @@ class BatchLayer(_BatchNorm):
             return traced
         before = self.step()
         buffer.add_(1)
-        if not buffer.is_inference():
-            self._seen = (id(buffer), buffer._version, before + 1)
+        if not buffer.is_cpu and not buffer.is_inference():  # those have no version
+            self.__dict__["_seen"] = buffer, buffer._version, before + 1  # past torch's slow setattr
         return before
 
     def weight_of(self, before: int | Tensor) -> float | Tensor:
@@ -85,6 +86,3 @@ class BatchLayer(_BatchNorm):
         """Leave out what holds for this object's own buffer only."""
         return self.__dict__ | {"_seen": None}
 
-
-def _read(number: Tensor) -> int:
-    return int(number.item())

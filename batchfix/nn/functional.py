@@ -182,7 +182,7 @@ def batch_renorm(
         # read before the running statistics move
         target = Frame(running_mean.clone(), torch.sqrt(running_var + eps))
         mean, var = _observe(x, running_mean, running_var, momentum, count)
-        source = Frame(mean.detach(), torch.sqrt(var.detach() + eps))
+        source = Frame(mean, torch.sqrt(var + eps))
         across = Affine.bridge(source, target, check=False).clip(r_max, d_max)
     return normalize(x, mean, var, weight, bias, eps, across)
 
@@ -280,7 +280,7 @@ def _masked_renorm(
         return torch.where(laid, y, 0.0)
     values, n, mean, var = _masked(x, mask)
     with torch.no_grad():
-        source = Frame(mean.detach(), torch.sqrt(var.detach() + eps))
+        source = Frame(mean, torch.sqrt(var + eps))
         target = Frame(running_mean.clone(), torch.sqrt(running_var + eps))
         across = Affine.bridge(source, target, check=False).clip(r_max, d_max)
     move(running_mean, running_var, mean, var, n, momentum)
@@ -343,7 +343,7 @@ def instance_renorm(
         return _empty(x, weight, bias)
     mean, var = instance_statistics(x)
     with torch.no_grad():
-        source = Frame(mean.detach(), torch.sqrt(var.detach() + eps))
+        source = Frame(mean, torch.sqrt(var + eps))
         if training:
             # moments of equal counts add up to means, and the variance of the means
             spread, center = torch.var_mean(source.location, dim=0, correction=0)

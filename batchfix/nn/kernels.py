@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..core.affine import Affine
 
-aten = torch.ops.aten
+native_backward = torch.ops.aten.native_batch_norm_backward.default
 
 NATIVE = ("cpu", "cuda")
 """Devices that have the kernels."""
@@ -216,23 +216,24 @@ class _Normalize(torch.autograd.Function):
         var: Tensor,
         eps: float,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, r, d, mean, var)
-        ctx.eps = eps
         w, b = _exact(mean, through(r, d, weight, bias))
+        root = torch.rsqrt(var + eps)
+        ctx.save_for_backward(x, weight, r, d, mean, root, w)
+        ctx.eps = eps
         return torch.native_batch_norm(x, w, b, mean, var, False, 0.0, eps)[0]
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, r, d, mean, var = ctx.saved_tensors
-        need = ctx.needs_input_grad
-        w, _ = _exact(mean, through(r, d, weight, None))
-        root, eps = torch.rsqrt(var + ctx.eps), ctx.eps
-        asked = [need[0], need[1], need[1] or need[2]]
-        dx, along, level = aten.native_batch_norm_backward(dy, x, w, None, None, mean, root, True, eps, asked)
-        d_weight = None
-        if need[1]:
-            d_weight = along if r is None else torch.addcmul(r * along, d, level)
-        return dx if need[0] else None, d_weight, level if need[2] else None, None, None, None, None, None
+        x, weight, r, d, mean, root, w = ctx.saved_tensors
+        dx_needed, weight_needed, bias_needed = need = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():  # to be differentiated again, through the weight too
+            w, _ = _exact(mean, through(r, d, weight, None))
+        asked = [dx_needed, weight_needed, weight_needed or bias_needed]
+        dx, along, level = native_backward(dy, x, w, None, None, mean, root, True, ctx.eps, asked)
+        if weight_needed and r is not None:
+            along = torch.addcmul(r * along, d, level)
+        gradients = (g if needed else None for g, needed in zip((dx, along, level), need, strict=True))
+        return (*gradients, None, None, None, None, None)
 
 
 def _exact(like: Tensor, maps: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
@@ -261,7 +262,7 @@ class _NormalizeEach(torch.autograd.Function):
             return (*_each_by_autograd(dy, x, weight, need, eps, groups), None, None, None, None)
         root = torch.rsqrt(var + eps)
         means, roots = mean.reshape(-1), root.reshape(-1)
-        _, d_weight, d_bias = aten.native_batch_norm_backward(
+        _, d_weight, d_bias = native_backward(
             as_batch(dy), as_batch(x), None, means, var.reshape(-1), means, roots, True, eps, SUMS_ONLY
         )
         d_weight, d_bias = d_weight.reshape(weight.shape), d_bias.reshape(weight.shape)
