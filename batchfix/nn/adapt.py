@@ -32,7 +32,7 @@ from . import functional
 from .checks import check_labels
 from .conditional import _DomainBatchNorm
 from .freeze import Frozen, found_in, layers_with_statistics, listed, place
-from .kernels import statistics
+from .kernels import exact_on, statistics
 from .renorm import _BatchRenorm
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -156,7 +156,7 @@ class _Adapted:
     def __init__(self, path: str, layer: Any) -> None:
         self.place, self.layer, self.signature = place(path), layer, signature(layer.forward)
         self.old: tuple[Tensor, Tensor] = layer.running_mean, layer.running_var
-        mean = self.old[0].detach().to(_exact(self.old[0].device))
+        mean = self.old[0].detach().to(exact_on(self.old[0].device))
         zero = torch.zeros_like(mean)
         self.moments = Moments(zero, zero, zero)
         self.samples = self.here = torch.zeros_like(mean[..., :1])
@@ -256,17 +256,12 @@ def _moments(x: Tensor, mask: Tensor | None) -> Moments:
 
 def _moments_of_piece(x: Tensor, mask: Tensor | None) -> Moments:
     """In float64. Values of fewer digits have all theirs (1e-12) from one pass of a kernel, at a third of the time."""
-    exact = _exact(x.device)
+    exact = exact_on(x.device)
     if mask is not None or x.dtype == exact or not x.numel():
         return functional.moments(x.to(exact), mask)
     mean, var = statistics(x.to(exact))
     n = x.numel() // x.shape[1]
     return Moments(torch.full_like(mean, n), mean, var * n)
-
-
-def _exact(device: torch.device) -> torch.dtype:
-    """The dtype that statistics are pooled in; Apple's devices have no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 # ---- the model meanwhile

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .checks import check_input, check_parameters
+from .kernels import exact_on
 
 
 class BatchLayer(_BatchNorm):
@@ -80,9 +81,8 @@ class BatchLayer(_BatchNorm):
         """Weight of this minibatch in the running statistics; without momentum all count alike."""
         if self.momentum is not None:
             return self.momentum
-        return 1.0 / (before + 1)
+        return 1.0 / ((before + 1).to(exact_on(before.device)) if isinstance(before, Tensor) else before + 1)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what holds for this object's own buffer only."""
         return self.__dict__ | {"_seen": None}
-

@@ -63,6 +63,7 @@ class _ConditionalBatchNorm(BatchLayer):
                 shares = labels.to(self.weight.dtype)
                 return shares @ self.weight, shares @ self.bias
         check_labels(labels, self.num_classes, n, "labels", type(self).__name__)
+        labels = labels.long()
         return F.embedding(labels, self.weight), F.embedding(labels, self.bias)
 
     def extra_repr(self) -> str:
@@ -206,7 +207,8 @@ class _DomainBatchNorm(BatchLayer):
             samples.index_add_(0, groups.codes, torch.ones_like(groups.codes, dtype=mean.dtype))
             there = samples > 0
             self.num_batches_tracked.add_(there)
-            momentum = 1.0 / torch.clamp(self.num_batches_tracked, min=1) if self.momentum is None else self.momentum
+            seen = torch.clamp(self.num_batches_tracked, min=1).to(self.running_mean.dtype)
+            momentum = 1.0 / seen if self.momentum is None else self.momentum
             functional.move(
                 self.running_mean, self.running_var, mean, var, (samples * size)[:, None], _column(momentum)
             )

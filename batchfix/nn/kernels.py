@@ -57,6 +57,11 @@ def accurate(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
+def exact_on(device: torch.device) -> torch.dtype:
+    """The widest dtype of a device: Apple's have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def all_but_channels(x: Tensor) -> list[int]:
     """Axes that share statistics: all but axis 1."""
     return [0, *range(2, x.ndim)]

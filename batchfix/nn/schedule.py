@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..exceptions import BatchfixError
+from .kernels import exact_on
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Schedule:
         return v0 + (v1 - v0) * (step - t0) / (t1 - t0)
 
     def _traced(self, step: Tensor) -> Tensor:
-        t = step.to(torch.float32)
+        t = step.to(exact_on(step.device))
         value = torch.full_like(t, self.knots[0][1])
         for (t0, v0), (t1, v1) in pairwise(self.knots):
             value = value + (v1 - v0) * torch.clamp((t - t0) / (t1 - t0), 0.0, 1.0)
