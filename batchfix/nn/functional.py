@@ -170,6 +170,9 @@ def batch_renorm(
     >>> batch_renorm(x, mean, var, training=True, r_max=3.0, d_max=5.0, eps=0.0).tolist()
     [[0.5], [1.5]]
     """
+    for name, limit, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
+        if not isinstance(limit, Tensor) and not limit >= least:  # before anything moves
+            raise BatchfixError(f"{name} must be at least {least}; got {limit!r}. {least} allows no correction.")
     if mask is not None:
         return _masked_renorm(x, running_mean, running_var, weight, bias, training, momentum, eps, r_max, d_max, mask)
     count = x.numel() // x.shape[1]
