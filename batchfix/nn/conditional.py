@@ -18,6 +18,7 @@ from . import functional
 from .base import BatchLayer
 from .checks import check_count, check_eps, check_floating, check_labels
 from .kernels import Groups, accurate, as_batch, normalize_each
+from .rows import normalize_rows
 
 
 class _ConditionalBatchNorm(BatchLayer):
@@ -41,28 +42,37 @@ class _ConditionalBatchNorm(BatchLayer):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]  # a label more than batch norm
         """Normalize x (N, C, *) by the batch; `labels` (N,) of whole numbers, or (N, K) of shares, pick the map."""
         self._check(x)
-        weight, bias = self._maps(labels, len(x))
+        self._check_labels(labels, len(x))
         if not x.numel():
             return x
         if not self.training:
-            return _infer(x, self.running_mean[None], self.running_var[None], weight, bias, self.eps)
+            return _infer(x, self.running_mean[None], self.running_var[None], *self._maps(labels), self.eps)
         momentum, count = self.weight_of(self.advance()), x.numel() // x.shape[1]
         exact = accurate(x.dtype)
-        y, mean, var = normalize_each(x, weight.to(exact), bias.to(exact), self.eps)
+        if x.ndim == 2 and not labels.is_floating_point():
+            weight, bias = self.weight.to(exact), self.bias.to(exact)
+            y, mean, var = normalize_rows(x, weight, bias, Groups(labels.long(), self.num_classes), self.eps)
+        else:
+            weight, bias = self._maps(labels)
+            y, mean, var = normalize_each(x, weight.to(exact), bias.to(exact), self.eps)
         functional.move(self.running_mean, self.running_var, mean[0], var[0], count, momentum)
         return y
 
-    def _maps(self, labels: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    def _check_labels(self, labels: Tensor, n: int) -> None:
+        want = (n, self.num_classes)
+        if not labels.is_floating_point():
+            check_labels(labels, self.num_classes, n, "labels", type(self).__name__)
+        elif tuple(labels.shape) != want:
+            raise BatchfixError(
+                f"A mixture of labels must have shape {want}, a share for each class; got {tuple(labels.shape)}."
+            )
+
+    def _maps(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of each sample, (N, C)."""
         if labels.is_floating_point():
-            want = (n, self.num_classes)
-            if tuple(labels.shape) != want:
-                raise BatchfixError(
-                    f"A mixture of labels must have shape {want}, a share for each class; got {tuple(labels.shape)}."
-                )
             with torch.autocast(labels.device.type, enabled=False):
                 shares = labels.to(self.weight.dtype)
                 return shares @ self.weight, shares @ self.bias
-        check_labels(labels, self.num_classes, n, "labels", type(self).__name__)
         labels = labels.long()
         return F.embedding(labels, self.weight), F.embedding(labels, self.bias)
 
@@ -180,24 +190,30 @@ class _DomainBatchNorm(BatchLayer):
             domains = torch.full((len(x),), domains, dtype=torch.long, device=x.device)
         check_labels(domains, self.num_domains, len(x), "domains", type(self).__name__)
         groups = Groups(domains.long(), self.num_domains)
-        weight, bias = self._maps(groups)
         if not x.numel():
             return x
         if not self.training:
             mean, var = (v[groups.codes] for v in (self.running_mean, self.running_var))
-            return _infer(x, mean, var, weight, bias, self.eps)
-        weight, bias = (v.to(accurate(x.dtype)).expand(x.shape[:2]) for v in (weight, bias))
-        y, mean, var = normalize_each(x, weight, bias, self.eps, groups)
+            return _infer(x, mean, var, *self._maps(groups), self.eps)
+        exact = accurate(x.dtype)
+        if x.ndim == 2:
+            weight, bias = (v.to(exact).expand_as(self.running_mean) for v in self._maps())
+            y, mean, var = normalize_rows(x, weight, bias, groups, self.eps, apart=True)
+        else:
+            weight, bias = (v.to(exact).expand(x.shape[:2]) for v in self._maps(groups))
+            y, mean, var = normalize_each(x, weight, bias, self.eps, groups)
         self._move(mean, var, groups, x[0, 0].numel())
         return y
 
-    def _maps(self, groups: Groups) -> tuple[Tensor, Tensor]:
-        """Weight and bias of each sample, (N, C) or (1, C)."""
+    def _maps(self, groups: Groups | None = None) -> tuple[Tensor, Tensor]:
+        """Weight and bias of each sample (N, C), or of each domain (D, C); (1, C) if all share them."""
         if not self.affine:
             one = torch.ones_like(self.running_mean[:1])
             return one, torch.zeros_like(one)
         if self.share_affine:
             return self.weight[None], self.bias[None]
+        if groups is None:
+            return self.weight, self.bias
         return F.embedding(groups.codes, self.weight), F.embedding(groups.codes, self.bias)
 
     def _move(self, mean: Tensor, var: Tensor, groups: Groups, size: int) -> None:

@@ -13,6 +13,7 @@ autograd does the rest. Statistics of half precision are taken in float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,9 +263,15 @@ class _NormalizeEach(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = ctx.saved_tensors
-        need, eps, groups = ctx.needs_input_grad, ctx.eps, ctx.groups
+        need, eps, groups = ctx.needs_input_grad[:3], ctx.eps, ctx.groups
         if torch.is_grad_enabled() or x.dtype != mean.dtype:
-            return (*_each_by_autograd(dy, x, weight, need, eps, groups), None, None, None, None)
+
+            def written(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+                values = x.to(weight.dtype)
+                frame = along(groups, weight, *written_statistics(values, groups))
+                return written_out(values, frame[0], frame[1], weight, bias, eps)
+
+            return (*by_autograd(written, (x, weight, torch.zeros_like(weight)), need, dy), None, None, None, None)
         root = torch.rsqrt(var + eps)
         means, roots = mean.reshape(-1), root.reshape(-1)
         _, d_weight, d_bias = native_backward(
@@ -273,11 +280,11 @@ class _NormalizeEach(torch.autograd.Function):
         d_weight, d_bias = d_weight.reshape(weight.shape), d_bias.reshape(weight.shape)
         if not need[0]:
             return None, d_weight, d_bias, None, None, None, None
-        # dx = weight root dy - (x - mean) along - level
+        # dx = weight root dy - (x - mean) steep - level
         share = x[0, 0].numel()
         level = pooled(weight * d_bias, groups, share) * root
-        along = pooled(weight * d_weight, groups, share) * root * root
-        slope, shift, one = (-along).reshape(-1), (-level).reshape(-1), torch.ones_like(means)
+        steep = pooled(weight * d_weight, groups, share) * root * root
+        slope, shift, one = (-steep).reshape(-1), (-level).reshape(-1), torch.ones_like(means)
         dx = torch.native_batch_norm(as_batch(x), slope, shift, means, one, False, 0.0, 0.0)[0]
         dx = dx.reshape(x.shape).addcmul_(dy, per_channel(weight * root, x))
         return dx, d_weight, d_bias, None, None, None, None
@@ -310,20 +317,14 @@ def written_statistics(x: Tensor, groups: Groups | None) -> tuple[Tensor, Tensor
     return mean, mean_of(centred * centred)
 
 
-def _each_by_autograd(
-    dy: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, ...], eps: float, groups: Groups | None
-) -> tuple[Tensor | None, ...]:
-    """The same gradients from the written-out formula: for gradients of gradients, and for half precision."""
+def by_autograd(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], need: Sequence[bool], dy: Tensor
+) -> list[Tensor | None]:
+    """Gradients from a written-out formula: for gradients of gradients, and for half precision."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        inputs = [v if again else v.detach().requires_grad_() for v in (x, weight)]
-        values = inputs[0].to(accurate(x.dtype))
-        mean, var = along(groups, weight, *written_statistics(values, groups))
-        y = written_out(values, mean, var, inputs[1], torch.zeros_like(weight), eps)
-        wanted = [v for v, needed in zip(inputs, need[:2], strict=True) if needed]
+        values = [v if again and v.requires_grad else v.detach().requires_grad_() for v in inputs]
+        y = function(*values)
+        wanted = [v for v, needed in zip(values, need, strict=True) if needed]
         found = iter(torch.autograd.grad(y, wanted, dy.to(y.dtype), create_graph=again) if wanted else ())
-    space = list(range(2, x.ndim))
-    d_bias = dy.to(weight.dtype)
-    d_bias = d_bias.sum(dim=space) if space else d_bias
-    dx, d_weight = (next(found) if needed else None for needed in need[:2])
-    return dx, d_weight, d_bias
+    return [next(found) if needed else None for needed in need]
