@@ -43,6 +43,7 @@ from .renorm import (
     InstanceRenorm3d,
 )
 from .schedule import Schedule
+from .sync import SyncBatchRenorm1d, SyncBatchRenorm2d, SyncBatchRenorm3d, convert_sync_batchrenorm
 
 __all__ = [
     "AdaptiveInstanceNorm",
@@ -69,8 +70,12 @@ __all__ = [
     "InstanceRenorm3d",
     "LayerNorm",
     "Schedule",
+    "SyncBatchRenorm1d",
+    "SyncBatchRenorm2d",
+    "SyncBatchRenorm3d",
     "adapt",
     "convert",
+    "convert_sync_batchrenorm",
     "freeze",
     "functional",
     "unfreeze",

@@ -20,6 +20,7 @@ from .checks import check_count, check_eps, check_share
 from .conditional import _ConditionalBatchNorm, _DomainBatchNorm
 from .freeze import Frozen, check_model, found_in, freeze_layer, listed, place, refuse_lazy
 from .renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d, InstanceRenorm1d, InstanceRenorm2d, InstanceRenorm3d
+from .sync import SYNCHRONISED
 
 Kind = Literal["batch_renorm", "batch_norm", "group_norm", "instance_renorm"]
 
@@ -39,11 +40,11 @@ OPTIONS = {
 }
 """What may be said of the new layers."""
 
-DIMS: dict[type[nn.Module], int | None] = {
-    kind: dims
-    for kinds in (*TARGETS.values(), (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d))
-    for dims, kind in enumerate(kinds, start=1)
-} | {nn.SyncBatchNorm: None, nn.GroupNorm: None}
+INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+DIMS: dict[type[nn.Module], int | None] = {nn.SyncBatchNorm: None, nn.GroupNorm: None}
+for _kinds in (*TARGETS.values(), INSTANCE, tuple(SYNCHRONISED.values())):
+    DIMS |= {kind: dims for dims, kind in enumerate(_kinds, start=1) if kind not in DIMS}
 """All layers that can be converted, and their dimensions; None: the layer does not say."""
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -96,8 +97,8 @@ def convert(
     tracks no statistics tracks none as "batch_norm" either.
 
     "batch_renorm" with ``r_max=1, d_max=0`` is batch norm, and back again the state is the same to the last bit. Of
-    SyncBatchNorm the process group is lost: the new layers normalize each process by itself. The running variance of
-    InstanceNorm is that within instances, not that of batches, and is dropped.
+    SyncBatchNorm and SyncBatchRenorm the process group is lost: the new layers normalize each process by itself. The
+    running variance of InstanceNorm is that within instances, not that of batches, and is dropped.
 
     Beware of ``torch.nn.SyncBatchNorm.convert_sync_batchnorm``: it turns all our batch layers, frozen ones too, into
     plain SyncBatchNorm without a word.

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from batchfix import nn as bnn
 from batchfix.exceptions import BatchfixError, BatchfixWarning, DroppedStatisticsWarning
 from batchfix.nn import (
     BatchRenorm1d,
@@ -348,3 +349,14 @@ def test_wrong_use_gets_a_sentence(model, to, options, sentence):
     made = model(6) if isinstance(model, type) else model()
     with pytest.raises(BatchfixError, match=sentence):
         convert(made, to, **options)
+
+
+def test_synchronised_layers_go_back_to_layers_of_one_process():
+    layer = bnn.BatchRenorm2d(3, r_max=2.0, d_max=1.0, eps=0.1)
+    model = bnn.convert_sync_batchrenorm(nn.Sequential(nn.Conv2d(2, 3, 1), layer))
+    weight, mean = layer.weight, layer.running_mean
+    back = bnn.convert(model, "batch_renorm")[1]
+    assert type(back) is bnn.BatchRenorm2d
+    assert back.weight is weight
+    assert back.running_mean is mean
+    assert (back.r_max, back.d_max, back.eps) == (layer.r_max, layer.d_max, 0.1)
