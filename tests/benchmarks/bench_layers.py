@@ -1,10 +1,11 @@
 """Time of the layers against torch's own, forward and backward.
 
-    python tests/benchmarks/bench_layers.py [--rounds 15] [--threads 1] [--device cpu] [--peers]
+    python tests/benchmarks/bench_layers.py [--rounds 15] [--threads 1] [--device cpu]
 
 A layer and its yardstick run in turn, round by round, in one process; what is printed is the median of the rounds'
-ratios. Batch layers are set beside nn.BatchNorm, InstanceRenorm beside torch's instance norm, AdaptiveInstanceNorm
-beside instance norm and one pass of statistics over the style.
+ratios. Batch layers, and the batch renorm layers of torchrl, sb3-contrib and keras as far as they are installed, are
+set beside nn.BatchNorm, InstanceRenorm beside torch's instance norm, AdaptiveInstanceNorm beside instance norm and one
+pass of statistics over the style.
 """
 
 from __future__ import annotations
