@@ -69,7 +69,7 @@ def check_floating(x: Tensor, layer: str) -> None:
 
 def check_labels(labels: Tensor, number: int, n: int, what: str, layer: str) -> None:
     """One whole number from 0 to number - 1 for each of n samples. Values on a GPU, or traced, are not read."""
-    if labels.ndim != 1 or len(labels) != n:
+    if labels.ndim != 1 or labels.shape[0] != n:
         raise BatchfixError(
             f"{what} must hold one number for each of the {n} samples, shape ({n},); got shape {tuple(labels.shape)}."
         )

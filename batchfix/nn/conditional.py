@@ -42,7 +42,7 @@ class _ConditionalBatchNorm(BatchLayer):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]  # a label more than batch norm
         """Normalize x (N, C, *) by the batch; `labels` (N,) of whole numbers, or (N, K) of shares, pick the map."""
         self._check(x)
-        self._check_labels(labels, len(x))
+        self._check_labels(labels, x.shape[0])
         if not x.numel():
             return x
         if not self.training:
@@ -187,8 +187,8 @@ class _DomainBatchNorm(BatchLayer):
         """Normalize x (N, C, *), each sample by the statistics of its domain; one number names all samples' domain."""
         self._check(x)
         if isinstance(domains, int):
-            domains = torch.full((len(x),), domains, dtype=torch.long, device=x.device)
-        check_labels(domains, self.num_domains, len(x), "domains", type(self).__name__)
+            domains = torch.full((x.shape[0],), domains, dtype=torch.long, device=x.device)
+        check_labels(domains, self.num_domains, x.shape[0], "domains", type(self).__name__)
         groups = Groups(domains.long(), self.num_domains)
         if not x.numel():
             return x

@@ -41,7 +41,7 @@ class Groups:
 
     def counts(self, dtype: torch.dtype) -> Tensor:
         """Samples a group (G, 1), at least 1 so that one may divide by it."""
-        return self.sums(torch.ones(len(self.codes), 1, dtype=dtype, device=self.codes.device)).clamp(min=1.0)
+        return self.sums(torch.ones(self.codes.shape[0], 1, dtype=dtype, device=self.codes.device)).clamp(min=1.0)
 
 
 def is_native(x: Tensor) -> bool:
@@ -297,7 +297,7 @@ SUMS_ONLY = [False, True, True]
 def pooled(sums: Tensor, groups: Groups | None, size: int) -> Tensor:
     """Mean over the values of each group, laid back along its samples: sums (N, C) of `size` values each."""
     if groups is None:
-        return (sums.sum(dim=0) / (len(sums) * size)).expand_as(sums)
+        return (sums.sum(dim=0) / (sums.shape[0] * size)).expand_as(sums)
     return (groups.sums(sums) / (groups.counts(sums.dtype) * size))[groups.codes]
 
 
