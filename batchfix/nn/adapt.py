@@ -29,7 +29,7 @@ from tqdm import tqdm
 from ..core.moments import Moments
 from ..exceptions import AdaptationWarning, BatchfixError
 from . import functional
-from .checks import check_labels
+from .checks import check_labels, is_whole
 from .conditional import _DomainBatchNorm
 from .freeze import Frozen, found_in, layers_with_statistics, listed, place
 from .kernels import exact_on, statistics
@@ -190,7 +190,7 @@ class _Adapted:
             mask = mask_or_domains if isinstance(self.layer, _BatchRenorm) else None
             return _moments(x, mask), torch.full_like(self.here, len(x))
         codes, number = mask_or_domains, self.layer.num_domains
-        if isinstance(codes, int):
+        if is_whole(codes):
             codes = torch.full((len(x),), codes, device=x.device)
         check_labels(codes, number, len(x), "domains", type(self.layer).__name__)
         parts = [_moments(x[codes == domain], None) for domain in range(number)]

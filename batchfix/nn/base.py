@@ -40,7 +40,7 @@ class BatchLayer(_BatchNorm):
 
     def _check(self, x: Tensor) -> None:
         like = self.running_mean
-        if x.dtype == like.dtype and x.ndim in self.ndims and x.shape[1] == self.num_features:
+        if isinstance(x, Tensor) and x.dtype == like.dtype and x.ndim in self.ndims and x.shape[1] == self.num_features:
             return
         check_input(x, self.num_features, self.ndims, like, type(self).__name__)
 
@@ -64,16 +64,19 @@ class BatchLayer(_BatchNorm):
             return self._seen[2]
         return int(buffer.item())
 
-    def advance(self) -> int | Tensor:
-        """Count this minibatch, and return how many came before: a tensor while torch traces."""
-        buffer = self.num_batches_tracked
+    def advance(self, some: Tensor | None = None) -> int | Tensor:
+        """Count this minibatch, if `some` (of bool) of it is there; return how many came before.
+
+        A tensor while torch traces.
+        """
+        buffer, one = self.num_batches_tracked, 1 if some is None else some
         if torch.compiler.is_compiling():
             traced = buffer.clone()
-            buffer.add_(1)
+            buffer.add_(one)
             return traced
         before = self.step()
-        buffer.add_(1)
-        if not buffer.is_cpu and not buffer.is_inference():  # those have no version
+        buffer.add_(one)
+        if some is None and not buffer.is_cpu and not buffer.is_inference():  # those have no version
             self.__dict__["_seen"] = buffer, buffer._version, before + 1  # past torch's slow setattr
         return before
 

@@ -16,7 +16,7 @@ from ..core.affine import Frame
 from ..exceptions import BatchfixError
 from . import functional
 from .base import BatchLayer
-from .checks import check_count, check_eps, check_floating, check_labels
+from .checks import check_count, check_eps, check_floating, check_labels, check_tensor, is_whole
 from .kernels import Groups, accurate, as_batch, normalize_each
 from .rows import normalize_rows
 
@@ -34,7 +34,7 @@ class _ConditionalBatchNorm(BatchLayer):
     ) -> None:
         check_count("num_classes", num_classes, "one more than the highest label")
         super().__init__(num_features, eps, momentum, False, device=device, dtype=dtype)
-        self.num_classes = num_classes
+        self.num_classes, self.affine = num_classes, True
         del self.weight, self.bias  # declared by batch norm as absent
         self.weight = nn.Parameter(torch.ones(num_classes, num_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(num_classes, num_features, device=device, dtype=dtype))
@@ -44,7 +44,7 @@ class _ConditionalBatchNorm(BatchLayer):
         self._check(x)
         self._check_labels(labels, x.shape[0])
         if not x.numel():
-            return x
+            return functional.empty(x, self.weight, self.bias)
         if not self.training:
             return _infer(x, self.running_mean[None], self.running_var[None], *self._maps(labels), self.eps)
         momentum, count = self.weight_of(self.advance()), x.numel() // x.shape[1]
@@ -60,6 +60,7 @@ class _ConditionalBatchNorm(BatchLayer):
 
     def _check_labels(self, labels: Tensor, n: int) -> None:
         want = (n, self.num_classes)
+        check_tensor("labels", labels)
         if not labels.is_floating_point():
             check_labels(labels, self.num_classes, n, "labels", type(self).__name__)
         elif tuple(labels.shape) != want:
@@ -186,12 +187,11 @@ class _DomainBatchNorm(BatchLayer):
     def forward(self, x: Tensor, domains: Tensor | int) -> Tensor:  # type: ignore[override]  # a domain more
         """Normalize x (N, C, *), each sample by the statistics of its domain; one number names all samples' domain."""
         self._check(x)
-        if isinstance(domains, int):
-            domains = torch.full((x.shape[0],), domains, dtype=torch.long, device=x.device)
-        check_labels(domains, self.num_domains, x.shape[0], "domains", type(self).__name__)
-        groups = Groups(domains.long(), self.num_domains)
+        codes: Any = torch.full((x.shape[0],), domains, device=x.device) if is_whole(domains) else domains
+        check_labels(codes, self.num_domains, x.shape[0], "domains", type(self).__name__)
+        groups = Groups(codes.long(), self.num_domains)
         if not x.numel():
-            return x
+            return functional.empty(x, self.weight, self.bias)
         if not self.training:
             mean, var = (v[groups.codes] for v in (self.running_mean, self.running_var))
             return _infer(x, mean, var, *self._maps(groups), self.eps)

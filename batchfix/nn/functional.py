@@ -17,6 +17,7 @@ from torch import Tensor
 from ..core.affine import Affine, Frame
 from ..core.moments import Moments
 from ..exceptions import BatchfixError
+from .checks import check_channels, check_floating, check_tensor
 from .kernels import accurate, as_batch, is_native, normalize, per_channel, statistics, through, written_out
 
 Limit = float | Tensor
@@ -44,6 +45,7 @@ def moments(x: Tensor, mask: Tensor | None = None) -> Moments:
     >>> both.mean.tolist(), both.variance(correction=0).tolist() == moments(x).variance(correction=0).tolist()
     ([4.0], True)
     """
+    check_channels(x)
     if mask is None:
         return Moments.of(x.to(accurate(x.dtype)), (0, *range(2, x.ndim)))
     _, n, mean, var = _masked(x, mask)
@@ -114,6 +116,9 @@ def renormalize(
     >>> renormalize(x, r=torch.tensor([2.0]), d=torch.tensor([1.0]), eps=0.0).tolist()
     [[-1.0], [3.0]]
     """
+    check_channels(x, r=r, d=d, weight=weight, bias=bias)
+    if not x.numel():
+        return empty(x, weight, bias)
     mean, var = statistics(x)
     return normalize(x, mean, var, weight, bias, eps, Affine(0.0, r, d))
 
@@ -170,6 +175,7 @@ def batch_renorm(
     >>> batch_renorm(x, mean, var, training=True, r_max=3.0, d_max=5.0, eps=0.0).tolist()
     [[0.5], [1.5]]
     """
+    check_channels(x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     for name, limit, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
         if not isinstance(limit, Tensor) and not limit >= least:  # before anything moves
             raise BatchfixError(f"{name} must be at least {least}; got {limit!r}. {least} allows no correction.")
@@ -177,7 +183,7 @@ def batch_renorm(
         return _masked_renorm(x, running_mean, running_var, weight, bias, training, momentum, eps, r_max, d_max, mask)
     count = x.numel() // x.shape[1]
     if not count:
-        return _empty(x, weight, bias)
+        return empty(x, weight, bias)
     plain = is_constant(r_max, 1.0) and is_constant(d_max, 0.0) and count > 1
     if not training or plain:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)  # type: ignore[arg-type]  # a tensor momentum comes only with tensor limits
@@ -229,12 +235,12 @@ def move(
             running_var.lerp_(var * (count / (count - 1)), weight)
 
 
-def _empty(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """An empty minibatch passes, with gradients of 0."""
+def empty(x: Tensor, *parameters: Tensor | float | None) -> Tensor:
+    """An empty minibatch passes, with gradients of 0 for what would have been learned from."""
     y = x
-    for value in (weight, bias):
-        if value is not None:
-            y = y + per_channel(value, x).to(x.dtype)
+    for value in parameters:
+        if isinstance(value, Tensor):
+            y = y + value.flatten()[:0].sum().to(x.dtype)
     return y
 
 
@@ -244,6 +250,7 @@ def _empty(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 def lay_mask(mask: Tensor, x: Tensor) -> Tensor:
     """(N, *) laid along x (N, C, *); BatchfixError if it does not fit."""
     want = (x.shape[0], *x.shape[2:])
+    check_tensor("mask", mask)
     if mask.dtype != torch.bool or tuple(mask.shape) != want:
         raise BatchfixError(
             f"mask must be bool of shape {want}, True where x {tuple(x.shape)} holds a value; got {mask.dtype} of "
@@ -342,8 +349,9 @@ def instance_renorm(
     >>> instance_renorm(x, mean, var, blend=1.0, eps=0.0).tolist()
     [[[0.0, 2.0]], [[4.0, 6.0]]]
     """
+    check_channels(x, 3, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not x.numel():
-        return _empty(x, weight, bias)
+        return empty(x, weight, bias, blend)
     mean, var = instance_statistics(x)
     with torch.no_grad():
         source = Frame(mean, torch.sqrt(var + eps))
@@ -416,13 +424,19 @@ def _style_statistics(style: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_style(content: Tensor, style: Tensor | Frame) -> None:
-    n, c = content.shape[:2]
+    check_floating(content, "AdaptiveInstanceNorm")
+    n, c = content.shape[:2] if content.ndim > 1 else (0, 0)
     if content.ndim < 3:
         raise BatchfixError(
             f"content must have at least one axis after the channels, (N, C, *), to have statistics a sample; got "
             f"shape {tuple(content.shape)}."
         )
+    if not isinstance(style, Tensor | Frame):
+        raise BatchfixError(
+            f"style must be a tensor (N or 1, C, *), or a Frame of its statistics; got {type(style).__name__}."
+        )
     if isinstance(style, Tensor):
+        check_floating(style, "AdaptiveInstanceNorm")
         if style.ndim < 3 or style.shape[0] not in (1, n) or style.shape[1] != c or not style[0].numel():
             raise BatchfixError(
                 f"style must have shape (N or 1, C, *) with N = {n} and C = {c} as the content; got "
@@ -430,6 +444,7 @@ def _check_style(content: Tensor, style: Tensor | Frame) -> None:
             )
         return
     for name in ("location", "scale"):
+        check_tensor(f"The style's {name}", getattr(style, name))
         shape = tuple(getattr(style, name).shape)
         if shape not in ((c,), (1, c), (n, c)):
             raise BatchfixError(

@@ -169,7 +169,8 @@ def normalize_each(
     if is_native(x) and x.ndim > 2:
         mean, var = pooled_statistics(x, groups)
         means, variances = along(groups, weight, mean, var)
-        y: Tensor = _NormalizeEach.apply(x, weight, bias, means, variances, eps, groups)  # type: ignore[no-untyped-call]  # torch's own
+        codes, number = (None, 1) if groups is None else (groups.codes, groups.number)
+        y: Tensor = _NormalizeEach.apply(x, weight, bias, means, variances, codes, number, eps)  # type: ignore[no-untyped-call]  # torch's own
         return y, mean, var
     mean, var = written_statistics(x, groups)
     means, variances = along(groups, weight, mean, var)
@@ -253,17 +254,26 @@ class _NormalizeEach(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, groups: Groups | None
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        codes: Tensor | None,
+        number: int,
+        eps: float,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, mean, var)
-        ctx.eps, ctx.groups = eps, groups
+        ctx.save_for_backward(x, weight, mean, var, codes)  # codes too: torch then says if they were written to
+        ctx.eps, ctx.number = eps, number
         w, b, m, v = (value.reshape(-1) for value in (weight, bias, mean, var))
         return torch.native_batch_norm(as_batch(x), w, b, m, v, False, 0.0, eps)[0].reshape(x.shape)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, var = ctx.saved_tensors
-        need, eps, groups = ctx.needs_input_grad[:3], ctx.eps, ctx.groups
+        x, weight, mean, var, codes = ctx.saved_tensors
+        need, eps = ctx.needs_input_grad[:3], ctx.eps
+        groups = None if codes is None else Groups(codes, ctx.number)
         if torch.is_grad_enabled() or x.dtype != mean.dtype:
 
             def written(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -271,7 +281,7 @@ class _NormalizeEach(torch.autograd.Function):
                 frame = along(groups, weight, *written_statistics(values, groups))
                 return written_out(values, frame[0], frame[1], weight, bias, eps)
 
-            return (*by_autograd(written, (x, weight, torch.zeros_like(weight)), need, dy), None, None, None, None)
+            return (*by_autograd(written, (x, weight, torch.zeros_like(weight)), need, dy), *[None] * 5)
         root = torch.rsqrt(var + eps)
         means, roots = mean.reshape(-1), root.reshape(-1)
         _, d_weight, d_bias = native_backward(
@@ -279,7 +289,7 @@ class _NormalizeEach(torch.autograd.Function):
         )
         d_weight, d_bias = d_weight.reshape(weight.shape), d_bias.reshape(weight.shape)
         if not need[0]:
-            return None, d_weight, d_bias, None, None, None, None
+            return None, d_weight, d_bias, *[None] * 5
         # dx = weight root dy - (x - mean) steep - level
         share = x[0, 0].numel()
         level = pooled(weight * d_bias, groups, share) * root
@@ -287,7 +297,7 @@ class _NormalizeEach(torch.autograd.Function):
         slope, shift, one = (-steep).reshape(-1), (-level).reshape(-1), torch.ones_like(means)
         dx = torch.native_batch_norm(as_batch(x), slope, shift, means, one, False, 0.0, 0.0)[0]
         dx = dx.reshape(x.shape).addcmul_(dy, per_channel(weight * root, x))
-        return dx, d_weight, d_bias, None, None, None, None
+        return dx, d_weight, d_bias, *[None] * 5
 
 
 SUMS_ONLY = [False, True, True]

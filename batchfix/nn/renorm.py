@@ -8,6 +8,7 @@ instance to the batch, as far as its blend says. The state is batch norm's, name
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import torch
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 from ..exceptions import BatchfixError
 from . import functional
 from .base import BatchLayer
-from .checks import check_share
+from .checks import check_share, is_number
 from .schedule import D_MAX, R_MAX, Schedule
 
 
 def _limit(name: str, value: Any, least: float) -> Schedule:
     """A number or a schedule, never below its least."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == value and value != float("inf"):
+    if is_number(value) and isfinite(value):
         value = Schedule((0, float(value)))
     if not isinstance(value, Schedule):
         raise BatchfixError(
@@ -58,7 +59,9 @@ class _BatchRenorm(BatchLayer):
         state = self.running_mean, self.running_var, self.weight, self.bias
         if not self.training or not x.numel():
             return functional.batch_renorm(x, *state, eps=self.eps, mask=mask)
-        before = self.advance()
+        if mask is not None:
+            functional.lay_mask(mask, x)  # before anything moves
+        before = self.advance(None if mask is None else mask.any())
         return functional.batch_renorm(
             x,
             *state,
@@ -171,11 +174,17 @@ class _InstanceRenorm(BatchLayer):
     ) -> None:
         check_share("blend", blend, "instance norm to batch norm")
         super().__init__(num_features, eps, momentum, affine, device=device, dtype=dtype)
-        self.learn_blend = learn_blend
+        self.learn_blend, self._first_blend = learn_blend, float(blend)
         self.blend: float | Tensor = float(blend)
         if learn_blend:
             del self.blend
             self.blend = nn.Parameter(torch.full((num_features,), float(blend), device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Batch norm's, and the blend."""
+        super().reset_parameters()
+        if "blend" in self._parameters:
+            nn.init.constant_(self.blend, self._first_blend)  # type: ignore[arg-type]  # learned, it is a tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize x (N, C, *)."""

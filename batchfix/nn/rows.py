@@ -55,7 +55,7 @@ def normalize_rows(
     if is_native(x):
         with torch.no_grad():
             mean, var = _statistics_apart(x, labels) if apart else (v[None] for v in statistics(x))
-        y: Tensor = _NormalizeRows.apply(x, weight, bias, mean, var, labels, eps, apart)  # type: ignore[no-untyped-call]  # torch's own
+        y: Tensor = _NormalizeRows.apply(x, weight, bias, mean, var, labels.codes, eps, apart)  # type: ignore[no-untyped-call]  # torch's own
         return y, mean, var
     mean, var = written_statistics(x, labels if apart else None)
     return _written(x, weight, bias, labels, eps, apart), mean.detach(), var.detach()
@@ -92,17 +92,22 @@ class _Pieces:
 
 
 def _statistics_apart(x: Tensor, labels: Groups) -> tuple[Tensor, Tensor]:
-    """Mean and variance (K, C) of the rows of each label: two passes."""
+    """Mean and variance (K, C) of the rows of each label.
+
+    Two passes, of which the second takes out what the first lost to rounding (Chan, Golub and LeVeque 1983, eq. 1.7).
+    """
     pieces = _Pieces(x, labels, apart=True)
-    mean, var = (x.new_zeros(labels.number, x.shape[1], dtype=accurate(x.dtype)) for _ in range(2))
+    mean, rest, var = (x.new_zeros(labels.number, x.shape[1], dtype=accurate(x.dtype)) for _ in range(3))
     n = labels.counts(mean.dtype)
     for part, codes, work in pieces(x):
         mean.index_add_(0, codes, work.copy_(part))
     mean /= n
     for part, codes, work in pieces(x):
         torch.sub(part, pieces.of_label(mean, codes), out=work)
+        rest.index_add_(0, codes, work)
         var.index_add_(0, codes, work.mul_(work))
-    return mean, var.div_(n)
+    rest /= n
+    return mean.add_(rest), var.div_(n).sub_(rest * rest).clamp_(min=0.0)
 
 
 class _NormalizeRows(torch.autograd.Function):
@@ -114,12 +119,13 @@ class _NormalizeRows(torch.autograd.Function):
         bias: Tensor,
         mean: Tensor,
         var: Tensor,
-        labels: Groups,
+        codes: Tensor,
         eps: float,
         apart: bool,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, mean, var)
-        ctx.labels, ctx.eps, ctx.apart = labels, eps, apart
+        ctx.save_for_backward(x, weight, mean, var, codes)  # codes too: torch then says if they were written to
+        ctx.eps, ctx.apart = eps, apart
+        labels = Groups(codes, weight.shape[0])
         slope = weight * torch.rsqrt(var + eps)
         y, pieces = torch.empty_like(x), _Pieces(x, labels, apart)
         for part, out, codes, work in pieces(x, y):
@@ -130,8 +136,8 @@ class _NormalizeRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, var = ctx.saved_tensors
-        labels, apart, need = ctx.labels, ctx.apart, ctx.needs_input_grad[:3]
+        x, weight, mean, var, codes = ctx.saved_tensors
+        labels, apart, need = Groups(codes, weight.shape[0]), ctx.apart, ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
 
             def written(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

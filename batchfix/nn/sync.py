@@ -73,15 +73,18 @@ class _SyncBatchRenorm(_BatchRenorm):
             across = None
             # only a process without rows has to read whether others hold some
             if x.numel() or bool(counted):
-                across = self._step(mean, var, everyone.n)
+                across = self._step(mean, var, everyone.n, sure=mask is None and x.numel() > 0)
         values = x if laid is None else torch.where(laid, x, 0.0)
         r, d = (None, None) if across is None else (across.r, across.d)
         y: Tensor = NormalizeTogether.apply(values, self.weight, self.bias, r, d, mean, var, n, self.eps, group)  # type: ignore[no-untyped-call]  # torch's own
         return y if laid is None else torch.where(laid, y, 0.0)
 
-    def _step(self, mean: Tensor, var: Tensor, n: Tensor) -> Affine | None:
-        """Count the minibatch, and move the running statistics; the bridge from it to where they were before."""
-        before = self.advance()
+    def _step(self, mean: Tensor, var: Tensor, n: Tensor, sure: bool) -> Affine | None:
+        """Count the minibatch, and move the running statistics; the bridge from it to where they were before.
+
+        `sure`: n is known to be above 0 without reading it.
+        """
+        before = self.advance(None if sure else (n > 0).all())
         r_max, d_max = self.r_max(before), self.d_max(before)
         across = None
         if not (is_constant(r_max, 1.0) and is_constant(d_max, 0.0)):

@@ -226,6 +226,13 @@ X = torch.zeros(8, 3, 4)
         (lambda: bnn.DomainBatchNorm1d(3, 2)(X, 2), ("domains", "from 0 to 1", "got 2")),
         (lambda: bnn.DomainBatchNorm1d(3, 2)(X, LABELS.float()), ("domains", "whole numbers", "torch.float32")),
         (lambda: bnn.DomainBatchNorm2d(3, 2)(X, 0), ("(N, C, H, W)", "(8, 3, 4)")),
+        (lambda: bnn.ConditionalBatchNorm1d(3, 4)(X, [0] * 8), ("labels", "torch.Tensor", "list", "as_tensor")),
+        (lambda: bnn.DomainBatchNorm1d(3, 2)(X, 1.0), ("domains", "torch.Tensor", "float")),
+        (lambda: bnn.DomainBatchNorm1d(3, 2)(X, True), ("domains", "torch.Tensor", "bool")),
+        (lambda: bnn.DomainBatchNorm1d(3, 2).eval()(X.double(), 0), ("torch.float32", "torch.float64")),
+        (lambda: bnn.AdaptiveInstanceNorm()(X, X.long()), ("floating", "int64")),
+        (lambda: bnn.AdaptiveInstanceNorm()(X, None), ("style", "Frame", "NoneType")),
+        (lambda: bnn.AdaptiveInstanceNorm()(X, Frame(0.0, 1.0)), ("location", "torch.Tensor", "float")),
         (lambda: bnn.AdaptiveInstanceNorm(eps=0), ("eps", "positive", "0")),
         (lambda: bnn.AdaptiveInstanceNorm()(X[..., 0], X), ("content", "(N, C, *)", "(8, 3)")),
         (lambda: bnn.AdaptiveInstanceNorm()(X, X[:, :2]), ("style", "C = 3", "(8, 2, 4)")),
@@ -246,3 +253,46 @@ def test_they_say_what_they_are():
     assert repr(bnn.ConditionalBatchNorm1d(3, 2)) == "ConditionalBatchNorm1d(3, num_classes=2, eps=1e-05, momentum=0.1)"
     assert "num_domains=2" in repr(bnn.DomainBatchNorm1d(3, 2))
     assert repr(bnn.AdaptiveInstanceNorm()) == "AdaptiveInstanceNorm(eps=1e-05)"
+
+
+@pytest.mark.parametrize("shape", [(8, 3), (8, 3, 4)], ids=str)
+@pytest.mark.parametrize("name", ["ConditionalBatchNorm", "DomainBatchNorm"])
+def test_labels_that_are_written_to_before_the_backward_pass_are_noticed(name, shape):
+    """A buffer of labels that is filled again must not send gradients to other labels."""
+    layer, labels = of(name, "1d", 4), LABELS.clone()
+    y = layer(torch.randn(shape, requires_grad=True), labels)
+    labels.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["ConditionalBatchNorm", "DomainBatchNorm"])
+def test_after_an_empty_minibatch_all_that_learns_has_a_gradient(name):
+    layer = of(name, "1d", 4)
+    layer(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)).sum().backward()
+    assert all(p.grad.eq(0).all() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("share_affine", [True, False])
+def test_reset_parameters_forgets_what_was_learned(share_affine):
+    for layer in (of("ConditionalBatchNorm", "1d", 2), of("DomainBatchNorm", "1d", 2, share_affine=share_affine)):
+        nn.init.constant_(layer.weight, 7)
+        nn.init.constant_(layer.bias, 7)
+        layer(torch.randn(8, 3), LABELS.clamp(max=1))
+        layer.reset_parameters()
+        assert layer.weight.eq(1).all()
+        assert layer.bias.eq(0).all()
+        assert layer.running_mean.eq(0).all()
+        assert layer.num_batches_tracked.eq(0).all()
+
+
+def test_many_rows_of_float32_do_not_move_the_mean():
+    """Rows added one by one to a sum of 1e8 lose digits, which a second pass brings back."""
+    torch.manual_seed(0)
+    x, domains = torch.randn(200_000, 2) + 1e3, torch.arange(200_000) % 2
+    layer = bnn.DomainBatchNorm1d(2, 2, momentum=1.0, affine=False)
+    layer(x, domains)
+    for k in range(2):
+        here = x[domains == k].double()
+        assert_close(layer.running_mean[k].double(), here.mean(0), rtol=1e-7, atol=0)
+        assert_close(layer.running_var[k].double(), here.var(0), rtol=1e-4, atol=0)

@@ -1,5 +1,6 @@
 """The functions under the layers: moments add, the bridge joins, gradients hold with r and d constant."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -128,6 +129,38 @@ def test_batch_renorm_is_batch_norm_by_default():
     x, mean, var = random(5, 3), torch.zeros(3, dtype=F64), torch.ones(3, dtype=F64)
     want = torch.nn.functional.batch_norm(x, mean.clone(), var.clone(), training=True)
     assert_close(functional.batch_renorm(x, mean, var, training=True), want, rtol=0, atol=0)
+
+
+ONE, THREE = torch.zeros(1, dtype=F64), torch.ones(3, dtype=F64)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x: functional.batch_renorm(x, ONE, THREE, training=True, r_max=3.0), ("running_mean", "(3,)", "(1,)")),
+        (lambda x: functional.batch_renorm(x, THREE, ONE), ("running_var", "(3,)", "(1,)")),
+        (lambda x: functional.batch_renorm(x, THREE, THREE, ONE), ("weight", "(3,)", "(1,)")),
+        (lambda x: functional.renormalize(x, ONE, THREE), ("r must", "(3,)", "(1,)")),
+        (lambda x: functional.renormalize(x, THREE, THREE[0]), ("d must", "(3,)", "()")),
+        (lambda x: functional.renormalize(x.long(), THREE, THREE), ("x must be floating", "int64")),
+        (lambda x: functional.renormalize(x[0], THREE, THREE), ("(N, C, *)", "(3,)")),
+        (lambda x: functional.instance_renorm(x, THREE, THREE), ("(N, C, L, *)", "(5, 3)")),
+        (lambda x: functional.moments(x.tolist()), ("x must be a torch.Tensor", "list")),
+        (lambda x: functional.moments(x, np.ones(5, dtype=bool)), ("mask must be a torch.Tensor", "ndarray")),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_a_kernel_reads_past_it(call, words):
+    """The native kernels check no lengths: one statistic for three channels would be read, and written, beyond."""
+    with pytest.raises(BatchfixError) as caught:
+        call(random(5, 3))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_empty_minibatch_is_renormalized_to_nothing():
+    x = torch.zeros(0, 3, dtype=F64, requires_grad=True)
+    functional.renormalize(x, THREE, THREE).sum().backward()
+    assert x.grad.shape == (0, 3)
 
 
 @pytest.mark.parametrize("limits", [{"r_max": 0.5}, {"d_max": -1.0}])

@@ -1,5 +1,6 @@
 """BatchRenorm and InstanceRenorm: schedule, momentum, state, padding, and minibatches at the edge."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -315,6 +316,24 @@ def test_all_but_nothing_or_one_value_is_padding(left, device):
     assert_close(layer.running_var, torch.ones(3, device=device))
 
 
+@on_every_device
+def test_a_minibatch_of_padding_counts_for_nothing(device):
+    layer, twin = (renorm(momentum=None).to(device) for _ in range(2))
+    x = torch.randn(4, 3, 5, device=device)
+    layer(x, torch.zeros(4, 5, dtype=torch.bool, device=device))
+    assert int(layer.num_batches_tracked) == 0
+    assert_close(layer(x), twin(x))
+    assert_close(dict(layer.state_dict()), dict(twin.state_dict()))
+
+
+@on_every_device
+def test_a_mask_that_does_not_fit_moves_nothing(device):
+    layer = renorm().to(device)
+    with pytest.raises(BatchfixError):
+        layer(torch.randn(4, 3, 5, device=device), torch.ones(4, 4, dtype=torch.bool, device=device))
+    assert int(layer.num_batches_tracked) == 0
+
+
 # ---- instance renormalization
 
 
@@ -358,6 +377,24 @@ def test_a_learned_blend_learns_within_its_range_and_comes_back_from_its_edge():
         assert_close(layer.blend.detach().clamp(0, 1), torch.full((2,), end), rtol=0, atol=0.1)
 
 
+def test_an_empty_minibatch_gives_a_learned_blend_a_gradient():
+    layer = bnn.InstanceRenorm1d(2, learn_blend=True)
+    layer(torch.zeros(0, 2, 4)).sum().backward()
+    assert layer.blend.grad.eq(0).all()
+
+
+def test_reset_parameters_starts_the_blend_anew():
+    layer = bnn.InstanceRenorm1d(2, blend=0.25, learn_blend=True)
+    nn.init.constant_(layer.blend, 0.9)
+    layer.reset_parameters()
+    assert layer.blend.eq(0.25).all()
+
+
+def test_numbers_of_numpy_are_numbers():
+    layer = bnn.BatchRenorm1d(np.int64(3), eps=np.float32(1e-3), r_max=np.float32(2.0), momentum=np.float64(0.2))
+    assert layer(torch.randn(4, 3)).shape == (4, 3)
+
+
 # ---- wrong use
 
 
@@ -389,6 +426,10 @@ def test_a_learned_blend_learns_within_its_range_and_comes_back_from_its_edge():
         (lambda: bnn.BatchRenorm1d(3)(torch.zeros(4, 3, dtype=torch.long)), ("floating", "torch.int64", ".float()")),
         (lambda: bnn.BatchRenorm1d(3)(torch.zeros(4, 3, dtype=torch.complex64)), ("floating", "complex64")),
         (lambda: bnn.BatchRenorm1d(3)(torch.zeros(4, 3, dtype=F64)), ("torch.float32", "torch.float64", ".to(dtype)")),
+        (lambda: bnn.BatchRenorm1d(3, dtype=F64)(torch.zeros(4, 3).half()), ("torch.float64", "torch.float16")),
+        (lambda: bnn.BatchRenorm1d(3).bfloat16()(torch.zeros(4, 3).half()), ("torch.bfloat16", "torch.float16")),
+        (lambda: bnn.BatchRenorm1d(3)([1.0]), ("x", "torch.Tensor", "list")),
+        (lambda: bnn.BatchRenorm1d(3)(torch.zeros(4, 3), [True] * 4), ("mask", "torch.Tensor", "list")),
         (lambda: bnn.BatchRenorm1d(3)(torch.zeros(4, 3), torch.ones(4)), ("mask", "bool", "torch.float32")),
         (lambda: bnn.BatchRenorm1d(3)(torch.zeros(4, 3), torch.ones(4, 3, dtype=bool)), ("mask", "(4,)", "(4, 3)")),
         (lambda: bnn.BatchRenorm1d(3).eval()(torch.zeros(4, 3), torch.ones(3, dtype=bool)), ("mask", "(4,)", "(3,)")),
