@@ -34,6 +34,7 @@ from .conditional import (
 from .convert import convert
 from .freeze import freeze, unfreeze
 from .group import FeatureGroupNorm, HeadNorm
+from .recomputation import recomputation
 from .renorm import (
     BatchRenorm1d,
     BatchRenorm2d,
@@ -78,5 +79,6 @@ __all__ = [
     "convert_sync_batchrenorm",
     "freeze",
     "functional",
+    "recomputation",
     "unfreeze",
 ]

@@ -188,7 +188,9 @@ class _Adapted:
         """Moments and the number of samples of a layer's input; of each domain where the layer tells them apart."""
         if not isinstance(self.layer, _DomainBatchNorm):
             mask = mask_or_domains if isinstance(self.layer, _BatchRenorm) else None
-            return _moments(x, mask), torch.full_like(self.here, len(x))
+            moments = _moments(x, mask)
+            there = len(x) if mask is None else int(mask.reshape(len(x), -1).any(dim=1).sum())
+            return moments, torch.full_like(self.here, there)
         codes, number = mask_or_domains, self.layer.num_domains
         if is_whole(codes):
             codes = torch.full((len(x),), codes, device=x.device)

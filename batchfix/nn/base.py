@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..exceptions import BatchfixError
 from .checks import check_input, check_parameters
 from .kernels import exact_on
 
@@ -38,7 +39,7 @@ class BatchLayer(_BatchNorm):
         super().__init__(num_features, eps, momentum, affine, True, device=device, dtype=dtype)
         self._seen: tuple[Tensor, int, int] | None = None
 
-    def _check(self, x: Tensor) -> None:
+    def _check(self, x: Any) -> None:
         like = self.running_mean
         if isinstance(x, Tensor) and x.dtype == like.dtype and x.ndim in self.ndims and x.shape[1] == self.num_features:
             return
@@ -67,13 +68,13 @@ class BatchLayer(_BatchNorm):
     def advance(self, some: Tensor | None = None) -> int | Tensor:
         """Count this minibatch, if `some` (of bool) of it is there; return how many came before.
 
-        A tensor while torch traces.
+        A tensor while torch traces or transforms.
         """
         buffer, one = self.num_batches_tracked, 1 if some is None else some
-        if torch.compiler.is_compiling():
-            traced = buffer.clone()
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or buffer.is_meta:
+            unread = buffer.clone()
             buffer.add_(one)
-            return traced
+            return unread
         before = self.step()
         buffer.add_(one)
         if some is None and not buffer.is_cpu and not buffer.is_inference():  # those have no version
@@ -85,6 +86,13 @@ class BatchLayer(_BatchNorm):
         if self.momentum is not None:
             return self.momentum
         return 1.0 / ((before + 1).to(exact_on(before.device)) if isinstance(before, Tensor) else before + 1)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """torch.jit.script's hook."""
+        raise BatchfixError(
+            f"A model must be free of {type(self).__name__} to be compiled by torch.jit.script, which torch has given "
+            "up. Use torch.compile or torch.export, or torch.jit.trace in eval."
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what holds for this object's own buffer only."""

@@ -17,7 +17,7 @@ from ..exceptions import BatchfixError
 from . import functional
 from .base import BatchLayer
 from .checks import check_count, check_eps, check_floating, check_labels, check_tensor, is_whole
-from .kernels import Groups, accurate, as_batch, normalize_each
+from .kernels import Groups, accurate, as_batch, normalize_each, without_autocast
 from .rows import normalize_rows
 
 
@@ -71,7 +71,7 @@ class _ConditionalBatchNorm(BatchLayer):
     def _maps(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias of each sample, (N, C)."""
         if labels.is_floating_point():
-            with torch.autocast(labels.device.type, enabled=False):
+            with without_autocast(labels):
                 shares = labels.to(self.weight.dtype)
                 return shares @ self.weight, shares @ self.bias
         labels = labels.long()

@@ -217,7 +217,7 @@ def _place_of(layer: nn.Module, model: nn.Module) -> dict[str, Any]:
 
 def _check_call(model: Any, to: Any, dims: Any, options: dict[str, Any]) -> None:
     check_model(model)
-    if to not in TARGETS:
+    if not isinstance(to, str) or to not in TARGETS:
         raise BatchfixError(f"to must be one of {', '.join(map(repr, TARGETS))}; got {to!r}.")
     unknown = [name for name in options if name not in OPTIONS[to]]
     if unknown:

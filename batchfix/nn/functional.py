@@ -188,12 +188,33 @@ def batch_renorm(
     if not training or plain:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)  # type: ignore[arg-type]  # a tensor momentum comes only with tensor limits
     with torch.no_grad():  # r and d are constants
-        # read before the running statistics move
-        target = Frame(running_mean.clone(), torch.sqrt(running_var + eps))
+        target = population(running_mean, running_var, eps)
         mean, var = _observe(x, running_mean, running_var, momentum, count)
-        source = Frame(mean, torch.sqrt(var + eps))
-        across = Affine.bridge(source, target, check=False).clip(r_max, d_max)
+        across = limited_bridge(mean, var, target, eps, r_max, d_max)
     return normalize(x, mean, var, weight, bias, eps, across)
+
+
+def population(running_mean: Tensor, running_var: Tensor, eps: float) -> Frame:
+    """The frame of running statistics as they are now; they may move on."""
+    return Frame(running_mean.clone(), torch.sqrt(running_var + eps))
+
+
+def constant_bridge(mean: Tensor, var: Tensor, target: Frame, eps: float) -> Affine:
+    """The bridge from statistics of x to a frame, constant to gradients, forward mode's too."""
+    return Affine.bridge(Frame(mean.detach(), torch.sqrt(var.detach() + eps)), target, check=False)
+
+
+def limited_bridge(mean: Tensor, var: Tensor, target: Frame, eps: float, r_max: Limit, d_max: Limit) -> Affine:
+    """The same, with r and d clipped.
+
+    torch.compile would compute r and d again in the backward pass, from running statistics that have moved; what is
+    stacked it keeps.
+    """
+    across = constant_bridge(mean, var, target, eps).clip(r_max, d_max)
+    if not torch.compiler.is_compiling():
+        return across
+    r, d = torch.stack([across.r, across.d])
+    return Affine(0.0, r, d)
 
 
 def _observe(
@@ -290,9 +311,7 @@ def _masked_renorm(
         return torch.where(laid, y, 0.0)
     values, n, mean, var = _masked(x, mask)
     with torch.no_grad():
-        source = Frame(mean, torch.sqrt(var + eps))
-        target = Frame(running_mean.clone(), torch.sqrt(running_var + eps))
-        across = Affine.bridge(source, target, check=False).clip(r_max, d_max)
+        across = limited_bridge(mean, var, population(running_mean, running_var, eps), eps, r_max, d_max)
     move(running_mean, running_var, mean, var, n, momentum)
     y = written_out(values, mean, var, *through(across.r, across.d, weight, bias), eps)
     return torch.where(laid, y, 0.0).to(x.dtype)
@@ -354,15 +373,14 @@ def instance_renorm(
         return empty(x, weight, bias, blend)
     mean, var = instance_statistics(x)
     with torch.no_grad():
-        source = Frame(mean, torch.sqrt(var + eps))
         if training:
             # moments of equal counts add up to means, and the variance of the means
-            spread, center = torch.var_mean(source.location, dim=0, correction=0)
+            spread, center = torch.var_mean(mean.detach(), dim=0, correction=0)
             total = var.detach().mean(dim=0) + spread
             move(running_mean, running_var, center, total, x.numel() // x.shape[1], momentum)
         else:
             center, total = running_mean.to(mean.dtype), running_var.to(mean.dtype)
-        across = Affine.bridge(source, Frame(center, torch.sqrt(total + eps)), check=False)
+        across = constant_bridge(mean, var, Frame(center, torch.sqrt(total + eps)), eps)
     part = Affine.identity().blend(across, blend)
     w, b = through(part.r, part.d, weight, bias)
     return _each_instance(x, mean, var, w, b, eps)

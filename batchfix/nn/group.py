@@ -16,6 +16,13 @@ from torch import Tensor, nn
 
 from ..exceptions import BatchfixError
 from .checks import check_count, check_eps, check_floating
+from .kernels import without_autocast
+
+
+def shortened(value: Any, most: int = 80) -> str:
+    """As it is written, but not longer than a line."""
+    text = repr(value)
+    return text if len(text) <= most else text[:most] + " ..."
 
 
 class FeatureGroupNorm(nn.Module):
@@ -81,21 +88,26 @@ class FeatureGroupNorm(nn.Module):
     ) -> None:
         check_eps(eps)
         super().__init__()
-        values = [v.item() if hasattr(v, "item") else v for v in groups]
         try:
+            values = [v.item() if hasattr(v, "item") else v for v in groups]
             self.labels = sorted(set(values))
-        except TypeError as error:
-            raise BatchfixError(f"The labels of groups must sort and hash; got {values[:5]!r} ({error}).") from error
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BatchfixError(
+                f"groups must be a sequence of one label for each feature, and labels must sort and hash; got "
+                f"{shortened(groups)} ({error})."
+            ) from error
         if not values or any(v != v for v in values):
             raise BatchfixError(
                 f"groups must hold one label for each feature, none of them missing; got {values[:5]!r}."
             )
-        codes = torch.tensor([self.labels.index(v) for v in values])
-        order = torch.argsort(codes, stable=True)
-        self.sizes = torch.bincount(codes).tolist()
-        self.in_order = bool((order == torch.arange(len(order))).all())
-        self.register_buffer("order", order.to(device), persistent=False)
-        self.register_buffer("back", torch.argsort(order).to(device), persistent=False)
+        number = {label: code for code, label in enumerate(self.labels)}
+        codes = [number[v] for v in values]
+        order = sorted(range(len(codes)), key=codes.__getitem__)
+        self.sizes = [codes.count(code) for code in range(len(self.labels))]
+        self.in_order = order == list(range(len(codes)))
+        back = sorted(range(len(codes)), key=order.__getitem__)
+        self.register_buffer("order", torch.tensor(order, device=device))
+        self.register_buffer("back", torch.tensor(back, device=device))
         self.num_features, self.eps, self.affine = len(values), eps, affine
         self.return_group_means = return_group_means
         self.out_features = len(values) + len(self.labels) * return_group_means
@@ -114,7 +126,7 @@ class FeatureGroupNorm(nn.Module):
                 f"{tuple(x.shape)}. Give groups one label for each feature."
             )
         parts = (x if self.in_order else x[..., self.order]).split(self.sizes, dim=-1)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             y = torch.cat([F.layer_norm(part, part.shape[-1:], eps=self.eps) for part in parts], dim=-1)
         y = y if self.in_order else y[..., self.back]
         if self.affine:

@@ -14,6 +14,7 @@ autograd does the rest. Statistics of half precision are taken in float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from ..core.affine import Affine
 
+unsafe_view: Callable[[Tensor, Sequence[int]], Tensor] = torch.ops.aten._unsafe_view.default
 native_backward = torch.ops.aten.native_batch_norm_backward.default
 
 NATIVE = ("cpu", "cuda")
@@ -50,7 +52,19 @@ def is_native(x: Tensor) -> bool:
         x.device.type in NATIVE
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad._current_level < 0
     )
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Autocast off where x is; some devices have none."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def in_backward() -> bool:
+    """Whether a backward pass is running, which computes activations again that were not kept."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def accurate(dtype: torch.dtype) -> torch.dtype:
@@ -168,17 +182,17 @@ def normalize_each(
         return torch.addcmul(bias, weight, z).to(x.dtype), mean.detach()[None], var.detach()[None]
     if is_native(x) and x.ndim > 2:
         mean, var = pooled_statistics(x, groups)
-        means, variances = along(groups, weight, mean, var)
+        means, variances = laid_along(groups, weight, mean, var)
         codes, number = (None, 1) if groups is None else (groups.codes, groups.number)
         y: Tensor = _NormalizeEach.apply(x, weight, bias, means, variances, codes, number, eps)  # type: ignore[no-untyped-call]  # torch's own
         return y, mean, var
     mean, var = written_statistics(x, groups)
-    means, variances = along(groups, weight, mean, var)
+    means, variances = laid_along(groups, weight, mean, var)
     y = written_out(x, means, variances, weight, bias, eps)
     return y, mean.detach(), var.detach()
 
 
-def along(groups: Groups | None, like: Tensor, *values: Tensor) -> list[Tensor]:
+def laid_along(groups: Groups | None, like: Tensor, *values: Tensor) -> list[Tensor]:
     """Values of each group (G, C), laid along its samples as `like` (N, C)."""
     return [value.expand_as(like) if groups is None else value[groups.codes] for value in values]
 
@@ -267,7 +281,8 @@ class _NormalizeEach(torch.autograd.Function):
         ctx.save_for_backward(x, weight, mean, var, codes)  # codes too: torch then says if they were written to
         ctx.eps, ctx.number = eps, number
         w, b, m, v = (value.reshape(-1) for value in (weight, bias, mean, var))
-        return torch.native_batch_norm(as_batch(x), w, b, m, v, False, 0.0, eps)[0].reshape(x.shape)
+        y = torch.native_batch_norm(as_batch(x), w, b, m, v, False, 0.0, eps)[0]
+        return unsafe_view(y, x.shape)  # no view to autograd, which would refuse to change it in place
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -278,7 +293,7 @@ class _NormalizeEach(torch.autograd.Function):
 
             def written(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
                 values = x.to(weight.dtype)
-                frame = along(groups, weight, *written_statistics(values, groups))
+                frame = laid_along(groups, weight, *written_statistics(values, groups))
                 return written_out(values, frame[0], frame[1], weight, bias, eps)
 
             return (*by_autograd(written, (x, weight, torch.zeros_like(weight)), need, dy), *[None] * 5)

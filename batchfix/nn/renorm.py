@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from math import isfinite
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
 
-from ..exceptions import BatchfixError
+from ..exceptions import BatchfixError, BatchfixWarning
 from . import functional
 from .base import BatchLayer
 from .checks import check_share, is_number
+from .kernels import in_backward
+from .recomputation import RECOMPUTED
 from .schedule import D_MAX, R_MAX, Schedule
 
 
@@ -51,7 +54,25 @@ class _BatchRenorm(BatchLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, device=device, dtype=dtype)
-        self.r_max, self.d_max = _limit("r_max", r_max, 1.0), _limit("d_max", d_max, 0.0)
+        self.r_max, self.d_max = r_max, d_max
+
+    @property
+    def r_max(self) -> Schedule:
+        """Limit of r, at least 1; a number may be set."""
+        return self._r_max
+
+    @r_max.setter
+    def r_max(self, value: float | Schedule) -> None:
+        self._r_max = _limit("r_max", value, 1.0)
+
+    @property
+    def d_max(self) -> Schedule:
+        """Limit of |d|, at least 0; a number may be set."""
+        return self._d_max
+
+    @d_max.setter
+    def d_max(self, value: float | Schedule) -> None:
+        self._d_max = _limit("d_max", value, 0.0)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalize x (N, C, *); `mask` (N, *) is False at padding, which comes out as 0."""
@@ -61,6 +82,8 @@ class _BatchRenorm(BatchLayer):
             return functional.batch_renorm(x, *state, eps=self.eps, mask=mask)
         if mask is not None:
             functional.lay_mask(mask, x)  # before anything moves
+        if in_backward() and id(self) not in RECOMPUTED:
+            self._warn_of_recomputation()
         before = self.advance(None if mask is None else mask.any())
         return functional.batch_renorm(
             x,
@@ -71,6 +94,18 @@ class _BatchRenorm(BatchLayer):
             r_max=self.r_max(before),
             d_max=self.d_max(before),
             mask=mask,
+        )
+
+    def _warn_of_recomputation(self) -> None:
+        step = self.step()
+        if self.momentum == 0 or (self.r_max(step) == 1 and self.d_max(step) == 0):
+            return
+        warn(
+            "To be computed again in the backward pass, BatchRenorm must find its running statistics as they were; "
+            "they have moved, and so would r, d and the gradients. Call checkpoint(..., use_reentrant=False, "
+            "context_fn=lambda: batchfix.nn.recomputation(model)).",
+            BatchfixWarning,
+            stacklevel=3,
         )
 
     def extra_repr(self) -> str:
@@ -115,8 +150,17 @@ class BatchRenorm1d(_BatchRenorm):
     Notes
     -----
     Half precision is normalized with float32 statistics. A minibatch of one value a channel moves the running mean and
-    not the variance; an empty one moves nothing. ``forward(x, mask)`` leaves padding out. `num_batches_tracked` is the
-    step of the schedules.
+    not the variance (without momentum it counts in the average of both); an empty one moves nothing. ``forward(x,
+    mask)`` leaves padding out. r and d are constants to the gradient.
+
+    `num_batches_tracked` is the step of the schedules. ``torch.optim.swa_utils.update_bn`` sets it to the number of its
+    own minibatches: go on training with limits that are numbers.
+
+    Activation checkpointing computes the forward pass again, from running statistics that have moved: call it with
+    `recomputation`. Under torch.compile leave ``activation_memory_budget`` at 1, and do not checkpoint. DataParallel
+    moves the statistics of its first replica only, as in batch norm; DistributedDataParallel those of each process, or
+    of all together by `convert_sync_batchrenorm`. ``torch.jit.trace`` and CUDA graphs keep the limits of one step:
+    trace in eval. ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` makes plain SyncBatchNorm of it without a word.
 
     References
     ----------
@@ -173,6 +217,8 @@ class _InstanceRenorm(BatchLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         check_share("blend", blend, "instance norm to batch norm")
+        if not isinstance(learn_blend, bool):
+            raise BatchfixError(f"learn_blend must be True or False; got {learn_blend!r}.")
         super().__init__(num_features, eps, momentum, affine, device=device, dtype=dtype)
         self.learn_blend, self._first_blend = learn_blend, float(blend)
         self.blend: float | Tensor = float(blend)
@@ -228,6 +274,11 @@ class InstanceRenorm1d(_InstanceRenorm):
     ------
     BatchfixError
         A parameter out of range; input of another shape, number of channels or dtype.
+
+    Notes
+    -----
+    r and d are constants to the gradient, which is instance norm's whatever the blend. At inference it is no fixed map
+    of x, so it must not be fused into a convolution (`fuse_conv_bn_eval` does not ask).
 
     References
     ----------

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..core.affine import Affine, Frame
+from ..core.affine import Affine
 from ..exceptions import BatchfixError
 from .exchange import Members, NormalizeTogether, as_members, check_exchange, gather, is_several, moments_here
 from .freeze import Frozen, Model, check_model, found_in, frozen_class, place
-from .functional import is_constant, lay_mask, move
+from .functional import is_constant, lay_mask, limited_bridge, move, population
 from .kernels import accurate
 from .renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d, _BatchRenorm
 from .schedule import D_MAX, R_MAX, Schedule
@@ -88,9 +88,8 @@ class _SyncBatchRenorm(_BatchRenorm):
         r_max, d_max = self.r_max(before), self.d_max(before)
         across = None
         if not (is_constant(r_max, 1.0) and is_constant(d_max, 0.0)):
-            source = Frame(mean, torch.sqrt(var + self.eps))
-            target = Frame(self.running_mean.clone(), torch.sqrt(self.running_var + self.eps))
-            across = Affine.bridge(source, target, check=False).clip(r_max, d_max)
+            target = population(self.running_mean, self.running_var, self.eps)
+            across = limited_bridge(mean, var, target, self.eps, r_max, d_max)
         move(self.running_mean, self.running_var, mean, var, n, self.weight_of(before))
         return across
 

@@ -534,3 +534,20 @@ def test_replicas_get_a_sentence():
     net = nn.Sequential(nn.BatchNorm1d(3))
     with pytest.raises(BatchfixError, match="layer '0' must be called itself; a replica of it was"):
         adapt(net, [torch.randn(4, 3)], forward=copy.copy(net[0]), progress=False)
+
+
+def test_rows_of_padding_are_no_samples():
+    """Evidence is counted in rows that hold a value."""
+    layer = BatchRenorm1d(1)
+
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = layer
+
+        def forward(self, x):
+            return self.norm(x, ~x.isnan().any(dim=1))
+
+    x = torch.tensor([[[1.0, 3.0]], [[float("nan")] * 2], [[float("nan")] * 2], [[float("nan")] * 2]])
+    adapt(Padded(), [x], prior=1.0)
+    assert layer.running_mean.item() == pytest.approx(0.5 * 2.0)

@@ -109,7 +109,7 @@ def test_an_empty_minibatch_passes(make, shape, device):
 
 def test_state_and_device():
     layer = bnn.FeatureGroupNorm(list("baba"))
-    assert list(layer.state_dict()) == ["weight", "bias"]
+    assert list(layer.state_dict()) == ["weight", "bias", "order", "back"]
     assert bnn.FeatureGroupNorm(list("ba"), affine=False).weight is None
     assert bnn.HeadNorm(2, affine=False).bias is None
     assert bnn.HeadNorm(2, dtype=F64).weight.dtype == F64
@@ -122,6 +122,8 @@ def test_state_and_device():
         (lambda: bnn.FeatureGroupNorm([1.0, float("nan")]), ("none of them missing", "nan")),
         (lambda: bnn.FeatureGroupNorm(["a", 1]), ("sort", "'a'")),
         (lambda: bnn.FeatureGroupNorm([[1], [2]]), ("hash", "[[1], [2]]")),
+        (lambda: bnn.FeatureGroupNorm(3), ("sequence", "one label for each feature", "got 3")),
+        (lambda: bnn.FeatureGroupNorm(torch.zeros(2, 2)), ("sequence", "one label", "tensor")),
         (lambda: bnn.FeatureGroupNorm(["a"], eps=0.0), ("eps", "positive", "0.0")),
         (lambda: bnn.FeatureGroupNorm(list("abb"))(torch.zeros(2, 4)), ("3 features", "(2, 4)")),
         (lambda: bnn.FeatureGroupNorm(list("abb"))(torch.zeros(())), ("3 features", "()")),

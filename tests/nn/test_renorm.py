@@ -456,3 +456,28 @@ def test_a_layer_without_weight_and_bias():
     x = torch.randn(6, 3, requires_grad=True)
     twin = renorm()
     assert_close(layer(x), twin(x))
+
+
+def test_limits_may_be_set_later_and_are_checked_then():
+    layer = bnn.BatchRenorm1d(3)
+    layer.r_max, layer.d_max = 2.0, bnn.Schedule((0, 0.0), (10, 1.0))
+    assert (layer.r_max(0), layer.d_max(5)) == (2.0, 0.5)
+    with pytest.raises(BatchfixError, match=r"r_max must be at least 1.*got 0\.5"):
+        layer.r_max = 0.5
+    assert layer.r_max(0) == 2.0
+
+
+@pytest.mark.parametrize("name", ["BatchRenorm", "InstanceRenorm", "ConditionalBatchNorm", "DomainBatchNorm"])
+@pytest.mark.parametrize(("dim", "shape"), [("1d", (4, 3)), ("1d", (4, 3, 5)), ("2d", (4, 3, 5, 2))])
+@pytest.mark.parametrize("training", [True, False])
+def test_what_comes_after_may_work_in_place(name, dim, shape, training):
+    if name == "InstanceRenorm" and len(shape) == 2:
+        shape = (*shape, 4)
+    args = (2,) if name in ("ConditionalBatchNorm", "DomainBatchNorm") else ()
+    labels = (torch.arange(4) % 2,) if args else ()
+    layer = getattr(bnn, f"{name}{dim}")(3, *args).train(training)
+    twin = getattr(bnn, f"{name}{dim}")(3, *args).train(training)
+    x = torch.randn(shape)
+    nn.ReLU(inplace=True)(layer(x, *labels)).square().sum().backward()
+    nn.ReLU()(twin(x, *labels)).square().sum().backward()
+    assert_close(layer.weight.grad, twin.weight.grad)
