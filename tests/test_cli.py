@@ -20,9 +20,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batchfix import cli
 from batchfix.adapters.tables import read_table
-from batchfix.cli import METHODS, main
+from batchfix.cli import main
+from batchfix.command import correct as correct_command
+from batchfix.command import terminal
+from batchfix.command.methods import METHODS
 from batchfix.correctors import BatchCorrector, ComBat, LinearCorrector
 from batchfix.datasets import load_bladder
 from batchfix.exceptions import BatchfixWarning
@@ -134,7 +136,7 @@ def test_labels_inside_the_table(table: pd.DataFrame, suffix: str, capsys: pytes
     printed, err = capsys.readouterr()
     assert err == ""
     assert "36 samples x 8 features corrected by combat\n" in printed
-    assert "run: 3 batches: 01 (12), 02 (12), 10 (12)\n" in printed
+    assert "run: 3 batches: '01' (12), '02' (12), '10' (12)\n" in printed
     assert "kept: group (factor, 2 levels)\nkept: age (number)\n" in printed
     assert "carried unchanged: run, group, age, stage\n" in printed
     assert printed.endswith(f"wrote out.{suffix}\n")
@@ -264,12 +266,6 @@ def test_names_that_hold_a_comma(table: pd.DataFrame) -> None:
     ignore = shlex.quote('"a,b",age')
     assert correct(f"in.csv -o out.csv --batch run --keep 'group, fine' --ignore {ignore}") == 0
     agrees("out.csv", expected(table, ComBat(), ["group"]))
-
-
-def test_the_input_may_be_the_output(table: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
-    assert correct("in.csv -o in.csv --batch run --keep group --ignore age,stage") == 0
-    agrees("in.csv", expected(table, ComBat(), ["group"]))
-    assert "wrote in.csv, replacing the file that was there\n" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------ refusals
@@ -429,6 +425,174 @@ def test_argparse_refusals(table: pd.DataFrame, capsys: pytest.CaptureFixture[st
     assert main(["corect"]) == 2
 
 
+# --------------------------------------------- what is corrected, and what is not
+
+
+def test_a_name_in_both_files_is_refused(
+    halves: tuple[pd.DataFrame, pd.DataFrame], table: pd.DataFrame, refused: Refused
+) -> None:
+    save(table[[*FEATURES, "age", "stage"]], Path("x.csv"))
+    message = refused(
+        "x.csv -o out.csv --metadata m.csv --batch run --keep group", "'age', 'stage' are in both 'x.csv' and 'm.csv'"
+    )
+    assert "add --ignore age,stage to carry them along unchanged" in message
+    save(table[[*FEATURES, "age"]].T.rename_axis("gene"), Path("wide.csv"))
+    refused(
+        "wide.csv -o out.csv --metadata m.csv --batch run", "'age' is in both 'wide.csv' and 'm.csv'; delete those rows"
+    )
+
+    assert correct("x.csv -o out.csv --metadata m.csv --batch run --keep group --ignore age,stage") == 0
+    agrees("out.csv", expected(table, ComBat(), ["group"]))
+    assert list(load(Path("out.csv"))["stage"]) == list(table["stage"])
+
+
+def test_columns_that_look_like_labels_are_named(table: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    table["sex"] = np.tile([1, 2, 2, 1], 9)
+    save(table, Path("in.csv"))
+    assert correct("in.csv -o out.csv --batch run --ignore group") == 0
+    out, err = capsys.readouterr()
+    assert "warning: 'age', 'stage', 'sex' are corrected as measurements are" in err
+    assert "add --ignore age,stage,sex\n" in err
+    assert "features: 'f0', 'f1', 'f2', 'f3', 'f4', 'f5', 'f6', 'f7' and 3 more\n" in out
+
+    assert correct("in.csv -o out.csv --batch run --ignore group,age,stage,sex") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("way", ["same", "path", "symlink", "hardlink"])
+@pytest.mark.parametrize("read", ["in.csv", "m.csv"])
+def test_what_is_read_is_not_written_over(
+    halves: object, table: pd.DataFrame, refused: Refused, way: str, read: str
+) -> None:
+    save(table[FEATURES], Path("in.csv"))
+    output = {"same": read, "path": f"{Path.cwd()}/./{read}"}.get(way, "link.csv")
+    if way == "symlink":
+        Path(output).symlink_to(read)
+    if way == "hardlink":
+        Path(output).hardlink_to(read)
+    before = Path(read).read_bytes()
+    message = refused(f"in.csv -o {output} --metadata m.csv --batch run", "the output must be a file of its own")
+    assert ("the metadata" if read == "m.csv" else "the table to correct") in message
+    assert Path(read).read_bytes() == before
+
+
+def test_another_file_may_be_written_over(table: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out.csv").write_text("old")
+    assert correct("in.csv -o out.csv --batch run --keep group --ignore age,stage") == 0
+    assert "wrote out.csv, replacing the file that was there\n" in capsys.readouterr().out
+
+
+def test_blanks_and_fractions_of_whole_numbers_make_no_batches(
+    table: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = table.assign(run=table["run"].map({"01": "r1", "02": "2", "10": "10"}))
+    save(clean, Path("in.csv"))
+    options = "--batch run --keep group --ignore age,stage --reference"
+    assert correct(f"in.csv -o clean.csv {options} 2") == 0
+    spelt = list(clean["run"])
+    spelt[0], spelt[1], spelt[13], spelt[30] = "r1 ", "\u00a0r1", "2.0", " 10. "
+    save(clean.assign(run=spelt), Path("in.csv"))
+    assert correct(f"in.csv -o out.csv {options} 2.0") == 0
+    printed, err = capsys.readouterr()
+    assert err == ""
+    assert printed.count("run: 3 batches: '10' (12), '2' (12), 'r1' (12)\n") == 2
+    assert list(load(Path("out.csv"))["run"]) == spelt
+    pd.testing.assert_frame_equal(load(Path("out.csv"))[FEATURES], load(Path("clean.csv"))[FEATURES])
+
+
+def test_labels_that_are_nearly_the_same_are_named(table: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    table["run"] = np.repeat(["Site A", "site a", "01", "1"], 9)
+    save(table, Path("in.csv"))
+    assert correct("in.csv -o out.csv --batch run --ignore group,age,stage") == 0
+    err = capsys.readouterr().err
+    assert "--batch column 'run' has 'Site A' and 'site a', which differ in spelling only" in err
+    assert "--batch column 'run' has '01' and '1', which differ in spelling only" in err
+
+
+def test_a_word_that_is_read_as_missing_is_shown(table: pd.DataFrame, refused: Refused) -> None:
+    table["drug"] = ["A", "None", "B"] * 12
+    save(table, Path("in.csv"))
+    for option in ("--keep", "--keep-factor"):
+        message = refused(
+            f"in.csv -o out.csv --batch run {option} drug --ignore group,age,stage", "12 of 36 have none: '001'"
+        )
+        assert "(they hold 'None', which is read as missing)" in message
+        assert "or write 'None' in other words if it is a level" in message
+
+
+def test_a_table_without_ids(table: pd.DataFrame, refused: Refused) -> None:
+    table[["f0", "run", "f1", "f2", "f3"]].to_csv("in.csv", index=False)
+    message = refused(
+        "in.csv -o out.csv --batch run", "must hold the ids of the samples, and 'f0' holds decimal numbers"
+    )
+    assert "put a column of ids first" in message
+
+
+@pytest.mark.parametrize("ids", [[f"{i}.0" for i in range(36)], [f"m{i}.5" for i in range(36)], range(36)])
+def test_ids_may_be_whole_numbers_or_words(table: pd.DataFrame, ids: list[object]) -> None:
+    save(table.set_axis(ids, axis=0), Path("in.csv"))
+    assert correct("in.csv -o out.csv --batch run --ignore group,age,stage") == 0
+    assert list(load(Path("out.csv")).index) == [str(each) for each in ids]
+
+
+def test_features_may_be_named_by_decimals(halves: object, table: pd.DataFrame) -> None:
+    masses = [f"{100.5 + i}" for i in range(len(FEATURES))]
+    save(table[FEATURES].set_axis(masses, axis=1).T.rename_axis("mz"), Path("wide.csv"))
+    assert correct("wide.csv -o out.csv --metadata m.csv --batch run --keep group") == 0
+    out = load(Path("out.csv")).astype(float).T.to_numpy()
+    np.testing.assert_allclose(out, expected(table, ComBat(), ["group"]), rtol=0, atol=1e-12)
+
+
+# ---------------------------------------------------------- the command's own words
+
+
+def test_no_word_of_the_python_interface(table: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    options = "-o out.csv --batch run --ignore group,age,stage"
+    said = []
+
+    def say(frame: pd.DataFrame, more: str = "") -> str:
+        save(frame, Path("in.csv"))
+        correct(f"in.csv {options} {more}")
+        said.append(capsys.readouterr().err)
+        return said[-1]
+
+    assert say(table.assign(run="one")).count("warning: ") == 1
+    lone = table.assign(run=["a", "b", *["c"] * 34])
+    for method, what in (("combat", "every batch"), ("location-scale", "such a batch")):
+        err = say(lone, f"--method {method}")
+        assert err.count("warning: ") == 1
+        assert f"2 of 3 batches in column 'run' have one sample ('a', 'b'), which has no spread: {what} is" in err
+    assert say(lone, "--method linear") == ""
+    many = table.assign(run=["z", "z", *[f"r{i}" for i in range(34)]])
+    assert "check that this is the column of the batches" in say(many)
+    counts = table.copy()
+    counts[FEATURES] = np.random.default_rng(0).poisson(50, (36, 8))
+    assert "the table should be on a scale" in say(counts).lower()
+    one = table[["run", "group", "age", "stage", "f0"]]
+    for method in ("combat", "location-scale-shrunk"):
+        assert "choose --method location-scale, which takes each feature by itself" in say(one, f"--method {method}")
+    assert "must be a share above 0" in say(table, "--scale-guard 0")
+    assert "--method standardize brings every batch" in say(table, "--method standardize --reference 01")
+    for err in said:
+        for word in ("adapt()", "BatchCorrector", "ComBat", "batch=", "max_iter", "scale_guard", " X "):
+            assert word not in err
+
+
+def test_mistakes_in_options_are_one_line(table: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, message in (
+        ("in.csv -o out.csv --batch run --method combta", "'combta' (did you mean 'combat'?); the methods are combat,"),
+        ("in.csv -o out.csv", "required: --batch; see batchfix correct --help"),
+    ):
+        assert correct(options) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("batchfix: ")
+        assert err.count("\n") == 1
+        assert message in err
+    assert main(["corect"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 # ------------------------------------------------- streams, failures, the process
 
 
@@ -450,7 +614,7 @@ def test_equal_warnings_are_shown_once(
         for _ in range(3):
             warnings.warn("much\n  doubt", BatchfixWarning, stacklevel=1)
 
-    monkeypatch.setattr(cli, "write_table", doubtful)
+    monkeypatch.setattr(correct_command, "write_table", doubtful)
     assert correct("in.csv -o out.csv --batch run --ignore group,age,stage") == 0
     assert capsys.readouterr().err == "warning: much doubt\n"
 
@@ -492,11 +656,11 @@ def test_a_bar_in_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         def isatty(self) -> bool:
             return True
 
-    bar = cli.tqdm
-    monkeypatch.setattr(cli, "tqdm", lambda **options: bar(**{**options, "delay": 0, "mininterval": 0}))
+    bar = terminal.tqdm
+    monkeypatch.setattr(terminal, "tqdm", lambda **options: bar(**{**options, "delay": 0, "mininterval": 0}))
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
-        with cli._progress("reading") as progress:
+        with terminal.progress_bar("reading") as progress:
             progress(0.25)
             progress(0.5)
         assert ("reading  50%" in stream.getvalue()) is shown
@@ -595,3 +759,60 @@ def test_ctrl_c(tmp_path: Path) -> None:
     os.close(writer)
     assert (running.returncode, out, err) == (130, "", "batchfix: interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["endless.csv"]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_told_to_end_while_writing(table: pd.DataFrame, tmp_path: Path, name: str) -> None:
+    code = """
+import os, signal, sys, time
+from batchfix.adapters import tables
+class Writer:
+    def __init__(self, out, **options): pass
+    def writerow(self, cells):
+        os.kill(os.getpid(), signal.NAME)
+        time.sleep(60)
+tables.csv.writer = Writer
+from batchfix.cli import main
+sys.exit(main(["correct", "in.csv", "-o", "out.csv", "--batch", "run", "--ignore", "group,age,stage"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("NAME", name)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (128 + getattr(signal, name), "")
+    assert done.stderr == f"batchfix: stopped by {name}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_signals_are_as_they_were_afterwards(table: pd.DataFrame) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert correct("in.csv -o out.csv --batch run --ignore group,age,stage") == 0
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_ctrl_c_while_the_command_is_loaded(tmp_path: Path) -> None:
+    code = """
+import sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "batchfix.command":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from batchfix.cli import main
+sys.exit(main(["demo"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "batchfix: interrupted\n")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ..core.naming import nearest
 from ..exceptions import BatchfixError, MissingLabelError
 
 try:
@@ -179,10 +179,8 @@ def alike(result: Any, values: np.ndarray | pd.DataFrame) -> np.ndarray | pd.Dat
 
 
 def _absent(name: Any, known: list[Any], where: str) -> str:
-    near = get_close_matches(str(name), [str(k) for k in known], n=1)
     shown = ", ".join(repr(k) for k in known[:8]) + (", ..." if len(known) > 8 else "")
-    guess = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{name!r} must be in {where}, which has {shown or 'nothing'}.{guess}"
+    return f"{name!r} must be in {where}{nearest(name, known)}, which has {shown or 'nothing'}."
 
 
 def _kind(found: Any) -> str:

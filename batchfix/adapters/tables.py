@@ -30,7 +30,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from batchfix.exceptions import BatchfixError
+from ..core.naming import nearest, some
+from ..exceptions import BatchfixError
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[float], object]
@@ -116,8 +117,8 @@ def read_table(path: PathLike, *, text: Iterable[str] = (), progress: Progress |
         If a column that is not in `text` holds no number at all.
     TableError
         If the file is missing, a directory, empty, not UTF-8, damaged or ragged;
-        if two rows or two columns share a name; if a cell is not a finite number
-        (the message names its row, column and value).
+        if two rows or two columns share a name; if a column of `text` is not there;
+        if a cell is not a finite number (the message names its row, column and value).
 
     Examples
     --------
@@ -130,7 +131,13 @@ def read_table(path: PathLike, *, text: Iterable[str] = (), progress: Progress |
     """
     rows = _rows(path, progress)
     id_name, *columns = next(rows)
-    wanted = set(text)
+    wanted = dict.fromkeys(text)
+    absent = [name for name in wanted if name not in columns]
+    if absent:
+        near = nearest(absent[0], columns)
+        raise TableError(
+            f"{str(path)!r} must have the columns that stay text, and has no {absent[0]!r}{near}. Correct the name."
+        )
     texts = {name: (at, list[str]()) for at, name in enumerate(columns, 1) if name in wanted}
     places = [at for at, name in enumerate(columns, 1) if name not in wanted]
     pick = itemgetter(*places) if len(places) > 1 else lambda row: [row[at] for at in places]
@@ -272,19 +279,6 @@ def number(cell: str) -> float:
     return value
 
 
-def some(names: Iterable[str], limit: int = 5) -> str:
-    """A few of the names, for a message.
-
-    Examples
-    --------
-    >>> some(["a", "b", "c"], limit=2)
-    "'a', 'b' and 1 more"
-    """
-    all_names = list(names)
-    shown = ", ".join(repr(name) for name in all_names[:limit])
-    return shown if len(all_names) <= limit else f"{shown} and {len(all_names) - limit} more"
-
-
 def _fast_numbers(cells: Iterable[str]) -> NDArray[np.float64] | None:
     """All cells of a row at once; None if one of them needs a look of its own."""
     joined = "".join(cells)
@@ -345,7 +339,8 @@ def _rows(path: PathLike, progress: Progress | None) -> Generator[list[str], Non
         ) from error
     except csv.Error as error:
         raise TableError(
-            f"{name} must be well quoted, and line {reader.line_num} is not: {error}. Export it again."
+            f"{name} must be well quoted, and line {reader.line_num} is not: {_shown(error)}. Export it again, with "
+            "cells that hold a quote put in quotes and the quote doubled."
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise TableError(
@@ -353,6 +348,11 @@ def _rows(path: PathLike, progress: Progress | None) -> Generator[list[str], Non
         ) from error
     except OSError as error:
         raise TableError(f"{name} cannot be read: {error.strerror or error}.") from error
+
+
+def _shown(error: csv.Error) -> str:
+    """What the csv module says, with a delimiter that can be seen."""
+    return str(error).replace("'\t'", "a tab")
 
 
 def _check_header(name: str, header: list[str], first: list[str] | None) -> None:

@@ -13,10 +13,7 @@ import numpy as np
 
 from .affine import Frame
 from .least_squares import LinearFit
-from .moments import CoMoments
-
-NOISE = 64.0
-"""A spread of at most this many rounding units of the values is no spread."""
+from .moments import NOISE, CoMoments
 
 
 def constant_within(moments: CoMoments, eps: float) -> np.ndarray:
@@ -26,10 +23,22 @@ def constant_within(moments: CoMoments, eps: float) -> np.ndarray:
     less than the rounding. A batch of one row, and a feature with missing values in a batch,
     are never called constant.
     """
-    n, mean, m2 = moments.x.n, moments.x.mean, moments.x.m2
-    whole = (n == moments.rows[:, None]) & (n > 1)
-    sd = np.sqrt(m2 / np.maximum(n - 1, 1))
-    return np.asarray(whole & (sd <= NOISE * eps * np.abs(mean)))
+    whole = np.asarray(moments.x.n == moments.rows[:, None])
+    return np.asarray(whole & _still(moments.x.m2, moments, eps))
+
+
+def without_spread(moments: CoMoments, rss: np.ndarray, eps: float) -> np.ndarray:
+    """Whether a feature's values or its residuals are constant within a batch, as above, missing values or not, (B, p).
+
+    For a batch that joins a fitted model: sva has no convention for it.
+    """
+    return np.asarray(_still(moments.x.m2, moments, eps) | _still(rss, moments, eps))
+
+
+def _still(squares: np.ndarray, moments: CoMoments, eps: float) -> np.ndarray:
+    n = moments.x.n
+    sd = np.sqrt(squares / np.maximum(n - 1, 1))
+    return np.asarray((n > 1) & (sd <= NOISE * eps * np.abs(moments.x.mean)))
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,11 @@ def effects(
 def batch_frame(gamma: np.ndarray, delta: np.ndarray, target: Frame) -> Frame:
     """Frame of a batch whose effects in the common frame are (gamma, delta)."""
     return Frame(target.location + gamma * target.scale, target.scale * np.sqrt(delta))
+
+
+def by_feature(present: np.ndarray, n: np.ndarray) -> bool:
+    """Whether presence (B, p) was declared of whole features: each present wherever observed, or nowhere."""
+    return bool(((present == n).all(axis=0) | (present == 0).all(axis=0)).all())
 
 
 def scale_allowed(present: np.ndarray, n: np.ndarray, share: float) -> np.ndarray:

@@ -152,6 +152,11 @@ def encode(columns: Sequence[Column], values: dict[str, np.ndarray], n: int) -> 
     return np.hstack([np.zeros((n, 0)), *(c.encode(values[c.name]) for c in columns)])
 
 
+def kept_of(columns: Sequence[Column]) -> np.ndarray:
+    """Which design columns (q,) must survive, as against those to remove."""
+    return np.array([c.role == "keep" for c in columns for _ in range(c.width)], dtype=bool)
+
+
 def slices(columns: Sequence[Column]) -> list[slice]:
     """Which design columns belong to which column."""
     ends = np.cumsum([0, *(c.width for c in columns)])

@@ -5,12 +5,14 @@ Statistics go in; a refusal that names the levels comes out, or nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..exceptions import ConfoundedDesignError, TooFewSamplesError
-from .design import Column, Factor, repr_label, repr_labels, slices
+from .design import Column, Factor, kept_of, repr_label, repr_labels, slices
 from .least_squares import RANK_TOLERANCE, rank_of, spectrum, total_products, unit_of
 from .statistics import BatchStatistics
 
@@ -31,7 +33,7 @@ def check_estimable(statistics: BatchStatistics) -> None:
     moments, columns = statistics.moments, statistics.columns
     if not columns:
         return
-    kept = np.concatenate([np.full(c.width, c.role == "keep") for c in columns])
+    kept = kept_of(columns)
     total, within = total_products(moments), moments.row_zz.sum(axis=0)
     unit = unit_of(total)
     rank = rank_of(within, total)
@@ -53,18 +55,36 @@ def check_estimable(statistics: BatchStatistics) -> None:
     flat = vectors[:, ~counts] * unit[:, None]
     spread, turn = np.linalg.eigh(flat.T @ total @ flat)
     lost = (vectors[:, ~counts] @ turn)[:, spread > RANK_TOLERANCE]
-    names = [
-        repr(c.name)
-        for c, at in zip(columns, slices(columns), strict=True)
-        if np.abs(lost[at]).max(initial=0.0) > np.sqrt(RANK_TOLERANCE)
-    ]
-    if not names:
-        names = [repr(c.name) for c in columns]
+    names = _involved(columns, lost) or [repr(c.name) for c in columns]
     raise ConfoundedDesignError(
         f"Batch and the columns {', '.join(names)} together cannot be told apart: some "
         "combination of them has one value within every batch. Keep fewer columns, or run "
         "samples that break the tie."
     )
+
+
+def nearly_redundant(statistics: BatchStatistics) -> list[str]:
+    """Columns (as repr) of which some combination varies too little to be estimated, yet more than by rounding.
+
+    A column that others give exactly, as a level does that follows from the rest, is none of them: it takes nothing
+    with it.
+    """
+    columns = statistics.columns
+    if not columns:
+        return []
+    total = total_products(statistics.moments)
+    values, vectors, counts = spectrum(total, unit_of(total))
+    rounding = 4 * np.finfo(np.float64).eps * len(total)
+    return _involved(columns, vectors[:, ~counts & (values > rounding)])
+
+
+def _involved(columns: Sequence[Column], directions: np.ndarray) -> list[str]:
+    """Columns that take part in some directions of z (q, k)."""
+    return [
+        repr(c.name)
+        for c, at in zip(columns, slices(columns), strict=True)
+        if np.abs(directions[at]).max(initial=0.0) > np.sqrt(RANK_TOLERANCE)
+    ]
 
 
 def _confounded(statistics: BatchStatistics, column: Column, at: slice, total: np.ndarray, within: np.ndarray) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .moments import CoMoments
+from .moments import NOISE, CoMoments
 
 RANK_TOLERANCE = 1e-10
 """An eigenvalue of a correlation matrix below this share of the largest is zero."""
@@ -42,7 +42,10 @@ class LinearFit:
     rank : int
         Design columns that can be estimated.
     estimable : array (p,) of bool
-        False where a feature's own missing values make batch and z inseparable.
+        False where a feature's own missing values make what is kept inseparable from batch and what is to go.
+    left : array (p,)
+        Smallest share, over batches, that is left of the squares whose difference `rss` is: as many of its digits are
+        lost to cancellation. See `residuals.refitted`.
     """
 
     location: np.ndarray
@@ -53,14 +56,15 @@ class LinearFit:
     n: np.ndarray
     rank: int
     estimable: np.ndarray
+    left: np.ndarray
 
     def residuals(self, other: CoMoments) -> tuple[np.ndarray, np.ndarray]:
         """Location at the pivot and residual sum of squares of other rows under this model."""
-        return _under(other, self.coef, self.feature_pivot)
+        return under(other, self.coef, self.feature_pivot)[:2]
 
 
-def least_squares(moments: CoMoments) -> LinearFit:
-    """Fit the model to moments by batch.
+def least_squares(moments: CoMoments, kept: np.ndarray | None = None) -> LinearFit:
+    """Fit the model to moments by batch; `kept` (q,) tells columns to keep from those to remove (all, by default).
 
     Solves (sum_b zz_b) coef = sum_b zx_b for every feature, after scaling z to unit
     spread; a redundant column (the level to leave out) falls to the minimum-norm
@@ -78,29 +82,38 @@ def least_squares(moments: CoMoments) -> LinearFit:
         if moments.complete:
             coef = _solve(within[:, :, 0], right, total_products(moments))
         else:
-            coef, estimable, feature_pivot = _solve_each(moments, within, right)
-    location, rss = _under(moments, coef, feature_pivot)
+            kept = np.ones(q, dtype=bool) if kept is None else kept
+            coef, estimable, feature_pivot = _solve_each(moments, within, right, kept)
+    location, rss, left = under(moments, coef, feature_pivot)
     if not np.all(moments.x.n):
         location = np.where(moments.x.n > 0, location, np.nan)
-    return LinearFit(location, coef, pivot, feature_pivot, rss, np.asarray(moments.x.n), rank, estimable)
+    return LinearFit(location, coef, pivot, feature_pivot, rss, np.asarray(moments.x.n), rank, estimable, left)
 
 
-def _under(moments: CoMoments, coef: np.ndarray, pivot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Location at the pivot and residual sum of squares, given the coefficients."""
+def under(moments: CoMoments, coef: np.ndarray, pivot: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Location at the pivot and residual sum of squares (B, p), given the coefficients; and what is left, (p,)."""
     mean, m2 = moments.x.mean, moments.x.m2
     if len(coef) == 0:
-        return mean, m2
+        return mean, m2, np.ones(m2.shape[1])
     z_off = moments.z_mean - pivot
+    spread = np.sqrt(np.maximum(np.einsum("bjjp->bjp", moments.zz), 0.0))
     if moments.complete and pivot.shape[1] == 1:
         location = mean - z_off[:, :, 0] @ coef
         explained = np.einsum("bjk,kp->bjp", moments.zz[:, :, :, 0], coef)
+        reach = spread[:, :, 0] @ np.abs(coef)
     else:
         location = mean - np.einsum("bkp,kp->bp", z_off, coef)
         explained = np.einsum("bjkp,kp->bjp", np.broadcast_to(moments.zz, (*moments.zz.shape[:3], len(coef.T))), coef)
+        reach = np.einsum("bjp,jp->bp", np.broadcast_to(spread, explained.shape), np.abs(coef))
     rss = m2 - np.einsum("bjp,jp->bp", 2 * moments.zx - explained, coef)
     # what is left of m2 after taking almost all of it away is rounding
-    noise = 64 * np.finfo(np.float64).eps * m2
-    return location, np.where(rss > noise, rss, 0.0)
+    rounding = NOISE * np.finfo(np.float64).eps
+    rss = np.where(rss > rounding * m2, rss, 0.0)
+    with np.errstate(over="ignore"):
+        squares = m2 + reach * reach
+        some = squares > rounding * squares.sum(axis=0)
+    left = np.where(some, rss / np.where(some, squares, 1.0), 1.0)
+    return location, rss, left.min(axis=0, initial=1.0)
 
 
 def pivot_of(moments: CoMoments) -> np.ndarray:
@@ -143,7 +156,9 @@ def _solve(within: np.ndarray, right: np.ndarray, total: np.ndarray) -> np.ndarr
     return solution
 
 
-def _solve_each(moments: CoMoments, within: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _solve_each(
+    moments: CoMoments, within: np.ndarray, right: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Solve per feature, each with the rows where it is observed."""
     n = moments.x.n
     pivot = pivot_of(moments)[:, None]
@@ -154,14 +169,22 @@ def _solve_each(moments: CoMoments, within: np.ndarray, right: np.ndarray) -> tu
     row_total = total_products(moments)
     unit = unit_of(total_, RANK_TOLERANCE * np.diag(row_total))
     values, vectors, counts = spectrum(within_, unit)
-    all_counts = spectrum(total_, unit)[2]
+    all_rank = spectrum(total_, unit)[2].sum(axis=1)
     inverse = np.where(counts, 1 / np.where(counts, values, 1), 0)
     basis = vectors * unit[:, :, None]
     coef = np.einsum("pjk,pk,plk,lp->jp", basis, inverse, basis, right, optimize=True)
-    allowed = rank_of(row_total, row_total) - rank_of(moments.row_zz.sum(axis=0), row_total)
-    deficit = all_counts.sum(axis=1) - counts.sum(axis=1)
-    unseen = all_counts.sum(axis=1) < rank_of(row_total, row_total)
-    return coef, np.asarray(deficit <= allowed), np.where(unseen, mean, pivot)
+    # as in estimability.check_estimable: what is kept adds its full rank to batch and what is to go
+    needed = all_rank
+    if not kept.all():
+        needed = _ranks(total_, unit, kept) + _ranks(within_, unit, ~kept)
+    unseen = all_rank < rank_of(row_total, row_total)
+    return coef, np.asarray(counts.sum(axis=1) >= needed), np.where(unseen, mean, pivot)
+
+
+def _ranks(products: np.ndarray, unit: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Rank (p,) of some design columns, feature by feature."""
+    some = products[:, columns][:, :, columns]
+    return np.asarray(spectrum(some, unit[:, columns])[2].sum(axis=1))
 
 
 def explained_by_batch(moments: CoMoments) -> np.ndarray:

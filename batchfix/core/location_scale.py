@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .affine import Frame
-from .combat import NOISE
+from .moments import NOISE
 from .shrinkage import Prior, shrink_location, shrink_parametric
 
 

@@ -20,6 +20,9 @@ import numpy as np
 
 from .arrays import array_namespace
 
+NOISE = 64.0
+"""A spread of at most this many rounding units of the values is no spread."""
+
 
 def _share(n_a: Any, n_b: Any) -> tuple[Any, Any]:
     """Return n and n_b / n, the latter 0 where both are empty."""
@@ -140,14 +143,15 @@ class CoMoments:
 
     @property
     def complete(self) -> bool:
-        """Whether one set of z statistics serves every feature."""
+        """Whether one set of z statistics, that of all rows, serves every feature."""
+        if self.x.n.shape[1] == 1:  # one feature has one set, whatever it misses
+            return bool(np.array_equal(self.x.n[:, 0], self.rows))
         return bool(self.z_mean.shape[-1] == 1)
 
     @property
     def z_count(self) -> np.ndarray:
         """Rows behind `z_mean` and `zz`, (B, 1) or (B, p)."""
-        shared = self.complete and self.x.n.shape[1] != 1
-        return self.rows[:, None] if shared else np.asarray(self.x.n)
+        return self.rows[:, None] if self.complete else np.asarray(self.x.n)
 
     def __add__(self, other: CoMoments) -> CoMoments:
         """Merge group by group: the same formula with a product in place of a square."""
@@ -199,6 +203,13 @@ class CoMoments:
             row_z_mean=spread(self.row_z_mean, groups, columns),
             row_zz=spread(self.row_zz, groups, columns, columns),
         )
+
+    def only(self, k: int) -> CoMoments:
+        """Return the statistics of group k alone."""
+        one = slice(k, k + 1)
+        x = Moments(self.x.n[one], self.x.mean[one], self.x.m2[one])
+        rest = ("z_mean", "zz", "zx", "rows", "row_z_mean", "row_zz")
+        return CoMoments(x, *(getattr(self, name)[one] for name in rest))
 
     @classmethod
     def join(cls, parts: list[CoMoments]) -> CoMoments:

@@ -194,7 +194,9 @@ def shrink_nonparametric(
 
     Feature i of a batch gets the mean of (g_j, d_j) over the other features j, weighed by
     the likelihood of its data, N(s_i | g_j, d_j): p^2 weights a batch, taken in blocks
-    and by log-sum-exp, so that no weight underflows to 0 / 0.
+    and by log-sum-exp, so that no weight underflows to 0 / 0. Features without a variance
+    have no say; where no feature has one, only locations are weighed, as with `mean_only`;
+    and one that is alone keeps its own estimates, as nothing says to move them.
 
     Parameters are those of `shrink_parametric`; with `mean_only` every d_j is 1.
     """
@@ -217,7 +219,14 @@ def shrink_nonparametric(
 
 def _weigh(n: np.ndarray, g: np.ndarray, d: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means of features first .. last - 1 of one batch."""
-    usable = np.flatnonzero(np.isfinite(g) & np.isfinite(d) & (d > 0))
+    located = np.isfinite(g)
+    usable = np.flatnonzero(located & np.isfinite(d) & (d > 0))
+    if not len(usable) and located.any():
+        d = np.where(located, 1.0, np.nan)
+        usable = np.flatnonzero(located)
+    if len(usable) < 2:
+        alone = (g[usable], d[usable]) if len(usable) else (np.nan, 1.0)
+        return tuple(np.broadcast_to(value, (last - first,)) for value in alone)  # type: ignore[return-value]  # two
     g_j, d_j = g[usable], d[usable]
     count = n[first:last, None]
     g_i = np.where(np.isnan(g[first:last]), 0.0, g[first:last])[:, None]

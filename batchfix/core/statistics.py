@@ -76,6 +76,18 @@ class BatchStatistics:
             ties=None if a.ties is None or b.ties is None else a.ties + b.ties,
         )
 
+    def only(self, k: int) -> BatchStatistics:
+        """Statistics of batch k alone."""
+        one = slice(k, k + 1)
+        return replace(
+            self,
+            batches=self.batches[one],
+            moments=self.moments.only(k),
+            present=None if self.present is None else self.present[one],
+            ties=None if self.ties is None else self.ties.only(k),
+            robust=None if self.robust is None else Frame(self.robust.location[one], self.robust.scale[one]),
+        )
+
     def _among(self, batches: np.ndarray, columns: tuple[Column, ...]) -> BatchStatistics:
         groups = codes_of(self.batches, batches)
         places: list[np.ndarray] = [np.zeros(0, dtype=int)]

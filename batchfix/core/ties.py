@@ -132,6 +132,10 @@ class Ties:
             getattr(new, field.name)[..., groups, :] = getattr(self, field.name)
         return new
 
+    def only(self, k: int) -> Ties:
+        """Return the counts of group k alone."""
+        return Ties(*(getattr(self, field.name)[..., k : k + 1, :] for field in fields(self)))
+
     def commonest(self) -> tuple[Counts, Counts]:
         """Bounds on how many observed values are tied at the commonest one; a value that occurs once is tied with none.
 

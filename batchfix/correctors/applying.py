@@ -18,8 +18,10 @@ from sklearn.utils.validation import check_is_fitted
 from ..core.affine import Affine, Frame
 from ..core.applying import apply_groups, check_no_infinity
 from ..core.design import Column, codes_of, repr_label, repr_labels, slices, union_of
-from ..core.groups import Groups, group_moments
+from ..core.groups import Groups
 from ..core.least_squares import LinearFit
+from ..core.residuals import residuals
+from ..core.statistics import BatchStatistics
 from ..exceptions import (
     AdaptationWarning,
     BatchfixError,
@@ -29,7 +31,7 @@ from ..exceptions import (
     UnknownBatchError,
 )
 from . import inputs
-from .notices import warn
+from .notices import some, warn
 from .rows import RowReader, Rows
 from .tables import is_polars
 
@@ -51,6 +53,28 @@ class Solution:
     details: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class NewBatch:
+    """What the rows of a new batch say under the frozen model.
+
+    Attributes
+    ----------
+    statistics : BatchStatistics
+        Of these rows alone.
+    location, rss : arrays (1, p)
+        At the pivot, NaN where nothing is observed; and the residual sum of squares.
+    """
+
+    statistics: BatchStatistics
+    location: np.ndarray
+    rss: np.ndarray
+
+    @property
+    def n(self) -> np.ndarray:
+        """Observed values (1, p)."""
+        return np.asarray(self.statistics.moments.x.n)
+
+
 class MapApplier(RowReader):
     """Picks, learns and applies maps."""
 
@@ -62,7 +86,7 @@ class MapApplier(RowReader):
     _adapted: tuple[Solution, ...]
     _labelled: bool
 
-    def _adapt(self, X: Any, labels: dict[str, Any]) -> Self:
+    def _adapt(self, X: Any, labels: dict[str, Any], **extra: Any) -> Self:
         check_is_fitted(self)
         rows = self._resolve(X, None, labels, reset=False)
         if not self._labelled:
@@ -73,18 +97,24 @@ class MapApplier(RowReader):
         if rows.batch is None:
             raise MissingLabelError("adapt() must be told the new batch's label, got batch=None.")
         union_of(self.batches_, rows.first.values, "batch")  # of one kind
-        known = codes_of(rows.first.values, np.sort(self.batches_)) >= 0
+        known = codes_of(rows.first.values, self.statistics_.batches) >= 0
         if known.any():
             raise BatchfixError(
                 f"adapt() learns batches that fit did not see, got {repr_labels(rows.first.values[known])}. "
                 "To add rows to a known batch use partial_fit()."
             )
+        again = codes_of(rows.first.values, np.sort(self.batches_)) >= 0
+        if again.any():
+            raise BatchfixError(
+                f"adapt() learns a new batch once, got {repr_labels(rows.first.values[again])} a second time. "
+                "Call adapt() on the corrector as it was fitted, with all rows of that batch."
+            )
         new = copying.copy(self)
         new._solution = self.solution_
-        new._adapted = (*self._adapted, *self._learn_new(rows))
+        new._adapted = (*self._adapted, *self._learn_new(rows, **extra))
         return new
 
-    def _learn_new(self, rows: Rows) -> list[Solution]:
+    def _learn_new(self, rows: Rows, **extra: Any) -> list[Solution]:
         """One-batch solutions against the frozen model."""
         solution = self.solution_
         columns = self.statistics_.columns
@@ -100,37 +130,42 @@ class MapApplier(RowReader):
         for column, at in zip(columns, slices(columns), strict=True):
             if column.name in rows.columns:
                 z[:, at] = column.encode(rows.columns[column.name][1])
+        statistics = self._reduce(rows, columns, z, **extra)
+        statistics = replace(statistics, eps=max(statistics.eps, self.statistics_.eps))  # as in one fit on all rows
         groups = Groups.of(rows.first.codes, len(rows.first.values))
+        location, rss = residuals(solution.fit, statistics.moments, rows.X, groups, z, statistics.eps)
+        unheard = (solution.fit.n == 0).all(axis=0)
+        stay = unheard | ~solution.fit.estimable
         learned = []
         for k, label in enumerate(rows.first.values):
-            mine = groups.rows(k)
-            if len(mine) < FEW_ROWS:
-                warn(
-                    f"Batch {repr_label(label)} is learned from {len(mine)} row{'s' if len(mine) > 1 else ''}"
-                    f"{': its location only' if len(mine) == 1 else ''}. Ten or more are better.",
-                    AdaptationWarning,
-                )
-            n, location, rss = self._observe(rows.X[mine], z[mine], solution)
-            if not n.any():
+            new = NewBatch(statistics.only(k), location[k : k + 1], rss[k : k + 1])
+            self._warn_new(label, int(groups.counts[k]), unheard & (new.n[0] > 0))
+            if not new.n.any():
                 raise TooFewSamplesError(
                     f"The rows of batch {repr_label(label)} must hold observed values to be learned from, got only NaN."
                     " Leave them out."
                 )
-            source, details = self._new_frame(solution, n, len(mine), location, rss)
-            if not solution.fit.estimable.all():
-                source = leave(source, ~solution.fit.estimable)
-            maps = self._map(replace(solution, loads=self._loads(columns)), source)
+            source, details = self._new_frame(solution, new)
+            maps = self._map(replace(solution, loads=self._loads(columns)), leave(source, stay))
             if maps.loading is None and solution.maps.loading is not None:
-                maps = replace(maps, loading=np.zeros((1, len(solution.loads), n.shape[1])))
-            label = rows.first.values[k : k + 1]
-            learned.append(replace(solution, batches=label, maps=maps, details=details))
+                maps = replace(maps, loading=np.zeros((1, len(solution.loads), len(stay))))
+            learned.append(replace(solution, batches=new.statistics.batches, maps=maps, details=details))
         return learned
 
-    def _observe(self, X: np.ndarray, z: np.ndarray, solution: Solution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Counts, location at the pivot and residual squares (1, p) of the rows of one new batch."""
-        moments = group_moments(X, Groups.of(np.zeros(len(X), dtype=int), 1), z)
-        location, rss = solution.fit.residuals(moments)
-        return moments.x.n, np.where(moments.x.n > 0, location, np.nan), rss
+    def _warn_new(self, label: Any, rows: int, unheard: np.ndarray) -> None:
+        """Say what a new batch is learned from, and which of its features nothing is known of."""
+        if rows < FEW_ROWS:
+            warn(
+                f"Batch {repr_label(label)} is learned from {rows} row{'s' if rows > 1 else ''}"
+                f"{': its location only' if rows == 1 else ''}. Ten or more are better.",
+                AdaptationWarning,
+            )
+        if unheard.any():
+            warn(
+                f"{some(np.flatnonzero(unheard), self._feature)} observed in batch {repr_label(label)} and in no row "
+                "of fit: left as in X.",
+                AdaptationWarning,
+            )
 
     # ---- applying
 
@@ -150,8 +185,20 @@ class MapApplier(RowReader):
 
     def _correct(self, X: Any, labels: dict[str, Any], *, inverse: bool = False) -> Any:
         check_is_fitted(self)
-        rows = self._resolve(X, None, labels, reset=False, inverse=inverse)
+        rows = self._resolve(X, None, labels, reset=False, inverse=inverse, spare=self._spared())
         return self._wrap(self._apply(rows, inverse=inverse), rows.source)
+
+    def _spared(self) -> list[str]:
+        """Columns of fit that enter no map, and hence need not be known of the rows that are mapped."""
+        if self.handle_unknown == "adapt":  # these rows may teach a new batch
+            return []
+        columns = self.statistics_.columns
+        loads = self._loads(columns)
+        return [
+            column.name
+            for column, at in zip(columns, slices(columns), strict=True)
+            if not np.isin(np.arange(at.start, at.stop), loads).any()
+        ]
 
     def _apply(self, rows: Rows, *, inverse: bool = False, checked: bool = False) -> np.ndarray:
         if self._labelled and rows.batch is None:
@@ -292,6 +339,8 @@ class MapApplier(RowReader):
 
 def leave(frame: Frame, stay: np.ndarray) -> Frame:
     """Frame 0, 1 for features that stay as they are."""
+    if not stay.any():
+        return frame
     return Frame(np.where(stay, 0.0, frame.location), np.where(stay, 1.0, frame.scale))
 
 

@@ -19,15 +19,23 @@ from sklearn.utils._param_validation import InvalidParameterError, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..core.affine import Affine, Frame
-from ..core.design import Column, Factor, codes_of, encode, repr_labels, slices
-from ..core.estimability import check_estimable
+from ..core.design import Column, Factor, codes_of, encode, kept_of, repr_labels, slices
+from ..core.estimability import check_estimable, nearly_redundant
 from ..core.groups import Groups, group_moments
 from ..core.least_squares import LinearFit, explained_by_batch, least_squares
+from ..core.residuals import FAINT, lost, refitted
 from ..core.statistics import BatchStatistics
-from ..exceptions import BatchfixError, MergeError, NothingToCorrectWarning, TooFewSamplesError, UnknownBatchError
+from ..exceptions import (
+    BatchfixError,
+    EstimabilityWarning,
+    MergeError,
+    NothingToCorrectWarning,
+    TooFewSamplesError,
+    UnknownBatchError,
+)
 from . import inputs
-from .applying import MapApplier, Solution, leave
-from .notices import warn, warn_about_rows, warn_about_scale, warn_one_batch
+from .applying import MapApplier, NewBatch, Solution, leave
+from .notices import some, warn, warn_about_rows, warn_about_scale, warn_one_batch
 from .rows import Rows, names_in
 
 UNKNOWN = ("error", "pooled", "nan", "adapt")
@@ -64,9 +72,7 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         """Return the frames of the batches (B, p), of the target (p,) and of the pooled rows (p,)."""
         raise NotImplementedError  # every public corrector defines it
 
-    def _new_frame(
-        self, solution: Solution, n: np.ndarray, rows: int, location: np.ndarray, rss: np.ndarray
-    ) -> tuple[Frame, dict[str, Any]]:
+    def _new_frame(self, solution: Solution, new: NewBatch) -> tuple[Frame, dict[str, Any]]:
         """Return the frame (1, p) of a batch that fit did not see, and its details; all else stays as it is."""
         raise NotImplementedError  # every public corrector defines it
 
@@ -83,11 +89,16 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
                 raise BatchfixError(f"{name} must be a list of names, got {value!r}.")
         twice = set(names_in(self.keep_factors)) & set(names_in(self.keep_numbers))
         if twice:
-            raise BatchfixError(f"A column must be a factor or a number, got {sorted(twice)} named as both.")
+            raise BatchfixError(f"A column must be a factor or a number, got {sorted(twice, key=str)} named as both.")
 
     def _finish(self, maps: Affine, solution: Solution) -> Affine:
         """Last say on the maps from batch frames to the target frame."""
         return maps
+
+    @property
+    def _needs_residuals(self) -> bool:
+        """Whether the maps depend on the spread of residuals."""
+        return True
 
     # ---- the verbs
 
@@ -190,6 +201,9 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
                 f"{other.n_features_in_} of them"
                 f"{'' if self.n_features_in_ != other.n_features_in_ else ' under different names'}."
             )
+        mine, theirs = self._batch_names, other._batch_names
+        if mine != theirs and len(mine) > 1 and len(theirs) > 1:
+            raise MergeError(f"Both correctors must have the same batch factors in one order, got {mine} and {theirs}.")
         self._refuse_adapted("merge")
         other._refuse_adapted("merge")
         self._check_same_labelling(other._labelled)
@@ -208,7 +222,7 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
 
     @property
     def solution_(self) -> Solution:
-        """Finished estimates, made from `statistics_` when first asked for."""
+        """Finished estimates, made from `statistics_` when first asked for: frames, fitted model and maps."""
         check_is_fitted(self)
         if self._solution is None:
             self._solution = self._solve(self.statistics_)
@@ -235,7 +249,11 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
 
     @property
     def affine_(self) -> Affine:
-        """The map of each batch and feature, arrays (B, p): (x - center) * scale + shift (+ z loading)."""
+        """The map of each batch and feature, arrays (B, p): (x - center) * scale + shift (+ z loading).
+
+        z are a row's design columns that the map depends on, as in `coef_`: numbers as they are and factors one-hot,
+        each less its training mean.
+        """
         return self._maps()
 
     @property
@@ -289,15 +307,12 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
             statistics = self.statistics_ + statistics
         if not labelled and not more:
             self._warn_unlabelled()
-        solution = None
         if not more:
             warn_about_scale(rows.X, len(statistics.batches), first_chunk=add)
-        if not add:
-            if labelled and len(statistics.batches) == 1:
-                warn_one_batch(statistics.batches[0])
-            solution = self._solve(statistics)
         self.statistics_, self._labelled = statistics, labelled
-        self._solution, self._adapted = solution, ()
+        self._solution, self._adapted = None, ()
+        if not add:
+            self._solution = self._solve(statistics, rows)
         return rows
 
     def _warn_unlabelled(self) -> None:
@@ -309,18 +324,23 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
 
     def _measure(self, rows: Rows, **extra: Any) -> BatchStatistics:
         """Reduce rows to what adds up."""
-        first = rows.first
         columns = tuple(column for column, _ in rows.columns.values())
-        z = encode(columns, {name: v for name, (_, v) in rows.columns.items()}, len(rows.X))
-        moments = group_moments(rows.X, Groups.of(first.codes, len(first.values)), z)
-        eps = float(np.finfo(rows.X.dtype).eps)
-        return BatchStatistics(first.values, columns, moments, eps)
+        return self._reduce(rows, columns, _design(rows), **extra)
 
-    def _solve(self, statistics: BatchStatistics) -> Solution:
+    def _reduce(self, rows: Rows, columns: Sequence[Column], z: np.ndarray) -> BatchStatistics:
+        """Reduce rows whose design (n, q) is known, those of fit as those of a new batch."""
+        first = rows.first
+        moments = group_moments(rows.X, Groups.of(first.codes, len(first.values)), z)
+        return BatchStatistics(first.values, tuple(columns), moments, float(np.finfo(rows.X.dtype).eps))
+
+    def _solve(self, statistics: BatchStatistics, rows: Rows | None = None) -> Solution:
+        """Finish the estimates; `rows` are those behind the statistics, where they are at hand."""
+        if self._labelled and len(statistics.batches) == 1:
+            warn_one_batch(statistics.batches[0])
         check_estimable(statistics)
         _check_rows(statistics)
         self._reference(statistics.batches)
-        fit = least_squares(statistics.moments)
+        fit = self._fitted(statistics, rows)
         warn_about_rows(statistics, fit, self._feature)
         source, target, pooled, details = self._frames(statistics, fit)
         stay = ~fit.estimable
@@ -337,6 +357,30 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         if solution.maps.loading is None:
             solution = replace(solution, loads=np.zeros(0, dtype=int))
         return solution
+
+    def _fitted(self, statistics: BatchStatistics, rows: Rows | None) -> LinearFit:
+        """Least squares on the moments; on the rows, for features of which moments have lost the residuals."""
+        close = nearly_redundant(statistics)
+        if close:
+            warn(
+                f"The columns {', '.join(close)} are nearly collinear: what tells them apart varies too little to be "
+                "estimated and is left out of the model. Centre a number before taking its powers, or give fewer.",
+                EstimabilityWarning,
+            )
+        fit = least_squares(statistics.moments, kept_of(statistics.columns))
+        if not self._needs_residuals or not len(lost(fit, fit.left)):
+            return fit
+        if rows is not None:
+            groups = Groups.of(rows.first.codes, len(rows.first.values))
+            return refitted(fit, rows.X, groups, _design(rows), statistics.eps)
+        faint = np.flatnonzero((fit.left < FAINT) & fit.estimable & (fit.rss.sum(axis=0) > 0))
+        if len(faint):
+            warn(
+                f"{some(faint, self._feature)} explained by what is kept so closely that sums over parts hold few "
+                "digits of the residual spread. Use fit() on all rows at once for exact ones.",
+                EstimabilityWarning,
+            )
+        return fit
 
     def _loads(self, columns: Sequence[Column]) -> np.ndarray:
         """Design columns that a row's own values of may enter its map."""
@@ -395,6 +439,12 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _design(rows: Rows) -> np.ndarray:
+    """Design columns (n, q) of rows."""
+    columns = [column for column, _ in rows.columns.values()]
+    return encode(columns, {name: values for name, (_, values) in rows.columns.items()}, len(rows.X))
 
 
 def position_of(label: Any, labels: np.ndarray) -> int:

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from ..core import location_scale as core
 from ..core.affine import Affine, Frame
+from ..core.design import Column
 from ..core.groups import Groups
 from ..core.least_squares import LinearFit
 from ..core.robust import grouped_mad, grouped_median
@@ -23,7 +24,7 @@ from ..exceptions import (
     TooFewFeaturesError,
     UnmergeableError,
 )
-from .applying import Solution
+from .applying import NewBatch, Solution
 from .base import BatchwiseCorrector
 from .notices import warn, warn_constant
 from .rows import Rows
@@ -62,7 +63,7 @@ class BatchCorrector(BatchwiseCorrector):
         nothing. A batch with one row, or without spread in a feature, is only located there.
     target : {"pooled", "standard"}, default "pooled"
         Frame of the result: the pooled one (location averaged over rows, variance pooled within batches), or
-        location 0 and scale 1.
+        location 0 and scale 1, which leaves no room for a reference batch.
     shrinkage : {None, "eb"}, default None
         "eb" shrinks each batch's location and variance across features, as ComBat does.
     batch_key, keep_keys, keep_factors, keep_numbers, keep_at_transform, keep_y, reference_batch, handle_unknown, copy
@@ -70,7 +71,7 @@ class BatchCorrector(BatchwiseCorrector):
 
     Attributes
     ----------
-    batches_, batch_counts_, affine_, coef_, estimability_, moments_, statistics_
+    batches_, batch_counts_, affine_, coef_, estimability_, moments_, statistics_, solution_
         See ComBat.
     location_, scale_ : arrays (B, p)
         Frame of each batch, at the training mean of what is kept.
@@ -145,6 +146,19 @@ class BatchCorrector(BatchwiseCorrector):
         """Add rows to what is known, as `fit` has its parameters; not with a median or a MAD, which do not add up."""
         return super().partial_fit(X, y, batch=batch, keep=keep)
 
+    @property
+    def _needs_residuals(self) -> bool:
+        return self.scale is not None
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.target == "standard" and self.reference_batch is not None:
+            raise BatchfixError(
+                "reference_batch must come with target='pooled', got "
+                f"reference_batch={self.reference_batch!r} and target='standard', which gives every batch location 0 "
+                "and scale 1. Drop one of the two."
+            )
+
     def _warn_unlabelled(self) -> None:
         if self.target != "standard":
             super()._warn_unlabelled()
@@ -161,17 +175,20 @@ class BatchCorrector(BatchwiseCorrector):
                 f"What is kept must be estimated by least squares, got location={self.location!r} and "
                 f"scale={self.scale!r}. Use location='mean' and scale='std', or keep nothing."
             )
-        statistics = super()._measure(rows, **extra)
+        return super()._measure(rows, **extra)
+
+    def _reduce(self, rows: Rows, columns: Sequence[Column], z: np.ndarray) -> BatchStatistics:
+        statistics = super()._reduce(rows, columns, z)
         if not self._robust:
             return statistics
         groups = Groups.of(rows.first.codes, len(rows.first.values))
-        return replace(statistics, robust=_robust_frame(rows.X, groups))
+        location = grouped_median(rows.X, groups.order, groups.starts)
+        scale = grouped_mad(rows.X, groups.order, groups.starts, center=location)
+        return replace(statistics, robust=Frame(location, scale))
 
     def _frames(self, statistics: BatchStatistics, fit: LinearFit) -> tuple[Frame, Frame, Frame, dict[str, Any]]:
         reference = self._reference(statistics.batches)
-        measured = Frame(fit.location, core.spread(fit.rss, fit.n))
-        if statistics.robust is not None:
-            measured = self._robustly(measured, statistics.robust, fit.n)
+        measured = self._measured(statistics, fit.location, fit.rss)
         flat = core.without_spread(measured, statistics.eps)
         if self.scale is not None and len(fit.n) > 1:
             self._warn_flat(statistics, flat, fit.n)
@@ -181,35 +198,29 @@ class BatchCorrector(BatchwiseCorrector):
         if reference is not None:
             target = core.filled(Frame(measured.location[reference], measured.scale[reference]), pooled)
         varies = ~np.isnan(measured.scale).all(axis=0)
-        details = {"eps": statistics.eps, "target": target, "varies": varies}
+        details = {"target": target, "varies": varies}
         source = self._source(measured, fit.n, target, varies)
         if reference is not None:
             source.location[reference], source.scale[reference] = target.location, target.scale
         details["frame"] = self._asked(source)
         return details["frame"], self._asked(target), self._asked(pooled), details
 
-    def _robustly(self, measured: Frame, robust: Frame, n: np.ndarray) -> Frame:
+    def _measured(self, statistics: BatchStatistics, location: np.ndarray, rss: np.ndarray) -> Frame:
         """The measures that were asked for: median or mean, MAD or standard deviation."""
-        location = robust.location if self.location == "median" else measured.location
-        scale = np.where(n > 1, robust.scale, np.nan) if self.scale == "mad" else measured.scale
+        n, robust = np.asarray(statistics.moments.x.n), statistics.robust
+        scale = core.spread(rss, n)
+        if robust is not None:
+            location = robust.location if self.location == "median" else location
+            scale = np.where(n > 1, robust.scale, np.nan) if self.scale == "mad" else scale
         return Frame(location, scale)
 
-    def _observe(self, X: np.ndarray, z: np.ndarray, solution: Solution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        n, location, rss = super()._observe(X, z, solution)
-        if self._robust:
-            robust = _robust_frame(X, Groups.of(np.zeros(len(X), dtype=int), 1))
-            measured = self._robustly(Frame(location, core.spread(rss, n)), robust, n)
-            location, rss = measured.location, measured.scale**2 * (n - 1)
-        return n, location, rss
-
-    def _new_frame(
-        self, solution: Solution, n: np.ndarray, rows: int, location: np.ndarray, rss: np.ndarray
-    ) -> tuple[Frame, dict[str, Any]]:
-        measured = Frame(location, core.spread(rss, n))
-        flat = core.without_spread(measured, solution.details["eps"])
-        measured = Frame(location, np.where(flat, np.nan, measured.scale))
-        source = self._source(measured, n, solution.details["target"], solution.details["varies"])
-        source = self._asked(source)
+    def _new_frame(self, solution: Solution, new: NewBatch) -> tuple[Frame, dict[str, Any]]:
+        target, varies = solution.details["target"], solution.details["varies"]
+        measured = self._measured(new.statistics, new.location, new.rss)
+        # a feature without spread in fit has no scale to be brought to
+        flat = core.without_spread(measured, new.statistics.eps) | ~varies
+        measured = Frame(measured.location, np.where(flat, np.nan, measured.scale))
+        source = self._asked(self._source(measured, new.n, target, varies))
         return source, solution.details | {"frame": source}
 
     def _source(self, measured: Frame, n: np.ndarray, target: Frame, varies: np.ndarray) -> Frame:
@@ -259,8 +270,3 @@ class BatchCorrector(BatchwiseCorrector):
         still = np.flatnonzero((flat & (n > 1)).any(axis=0))
         if len(still):
             warn_constant(still, self._feature, "constant within a batch: only located there, not scaled.")
-
-
-def _robust_frame(X: np.ndarray, groups: Groups) -> Frame:
-    location = grouped_median(X, groups.order, groups.starts)
-    return Frame(location, grouped_mad(X, groups.order, groups.starts, center=location))

@@ -16,13 +16,14 @@ from sklearn.utils._param_validation import Interval
 
 from ..core import combat as core
 from ..core.affine import Frame
-from ..core.design import repr_label
+from ..core.design import Column, repr_label
 from ..core.groups import Groups
 from ..core.least_squares import LinearFit
 from ..core.shrinkage import Posterior, Prior, shrink_location, shrink_nonparametric, shrink_parametric
 from ..core.statistics import BatchStatistics
 from ..core.ties import Ties
 from ..exceptions import (
+    AdaptationWarning,
     BatchfixError,
     ConvergenceWarning,
     SingletonBatchWarning,
@@ -30,7 +31,7 @@ from ..exceptions import (
     TooFewSamplesError,
 )
 from . import inputs
-from .applying import Solution
+from .applying import NewBatch, Solution
 from .base import BatchwiseCorrector
 from .notices import warn, warn_constant
 from .rows import Rows
@@ -66,9 +67,11 @@ class ComBat(BatchwiseCorrector):
         index level, or a column position of an array.
     keep_keys : list of str or int, optional
         Columns that must survive, found likewise, when not passed as `keep=`.
-    keep_factors, keep_numbers : list of str, optional
-        Names of kept columns that are categories or numbers whatever their dtype. Integer-coded columns of more than
-        two values must be named here.
+    keep_factors, keep_numbers : list of str or int, optional
+        Names of kept columns, or positions (of a key, or in an array without names), that are categories or numbers
+        whatever their dtype. Integer-coded columns of more than two values must be named here; so must whole numbers in
+        an array of several columns, and "y" under `keep_y` where it holds more than 10 different whole numbers that are
+        more than a fifth of the rows. A name that no column has is an error.
     keep_at_transform : bool, default True
         A row's own kept values enter its map, as in sva. False maps all rows about the training mean of what is kept,
         so that it need not be known later.
@@ -89,14 +92,17 @@ class ComBat(BatchwiseCorrector):
     ----------
     batches_, batch_counts_ : labels, and rows of each
     affine_ : Affine of arrays (B, p)
-        The map of each batch and feature.
+        The map of each batch and feature; its loading multiplies a row's kept design columns (numbers, and factors
+        one-hot, in the order of `coef_`) less their training mean.
     gamma_hat_, delta_hat_, gamma_star_, delta_star_ : arrays (B, p)
         Location and variance of each batch in the common frame, before and after shrinkage; NaN for features that stay.
     priors_ : Prior
         One prior a batch, averaged across features.
     grand_mean_, pooled_scale_ : arrays (p,)
         The common frame, at the training mean of what is kept.
-    coef_, estimability_, moments_, statistics_ : see their descriptions.
+    n_iter_ : int
+        Rounds of the slowest batch's iteration.
+    coef_, estimability_, moments_, statistics_, solution_ : see their descriptions.
 
     References
     ----------
@@ -190,6 +196,33 @@ class ComBat(BatchwiseCorrector):
         """Fit, then transform the same rows."""
         return self._learn_and_correct(X, y, {"batch": batch, "keep": keep}, scale_where=scale_where)
 
+    def adapt(self, X: Any, *, batch: Any = None, keep: Any = None, scale_where: Any = None) -> Self:
+        """Learn new batches from their own rows, everything known frozen.
+
+        The location and scale of a new batch are estimated against the frozen model and shrunk as in fit (as iComBat
+        does; Wang 2025). One row gives a location only. `scale_guard` holds for the new batches too: a feature is
+        scaled if it is so in fit and is present in enough of the new rows, too.
+
+        Parameters
+        ----------
+        X, batch, keep
+            As in `fit`.
+        scale_where : bool array (n, p) or (p,), optional
+            As in `fit`. Where fit was told the cells in which features are present, it is needed here as well:
+            without it nothing is scaled.
+
+        Returns
+        -------
+        corrector
+            A new one that knows these batches too. This one is unchanged.
+
+        Raises
+        ------
+        BatchfixError
+            A batch is known already: use `partial_fit`.
+        """
+        return self._adapt(X, {"batch": batch, "keep": keep}, scale_where=scale_where)
+
     # ---- fitted state worth reading
 
     @property
@@ -245,8 +278,8 @@ class ComBat(BatchwiseCorrector):
 
     # ---- estimation
 
-    def _measure(self, rows: Rows, *, scale_where: Any = None, **extra: Any) -> BatchStatistics:
-        statistics = super()._measure(rows, **extra)
+    def _reduce(self, rows: Rows, columns: Sequence[Column], z: np.ndarray, scale_where: Any = None) -> BatchStatistics:
+        statistics = super()._reduce(rows, columns, z)
         if self.scale_guard is None:
             if scale_where is not None:
                 raise BatchfixError("scale_where must come with scale_guard, got scale_guard=None. Set it, to 0.2 say.")
@@ -269,11 +302,13 @@ class ComBat(BatchwiseCorrector):
 
     def _by_position(self, where: Any, rows: Rows) -> Any:
         """Put a mask with names in the order of X."""
-        if not isinstance(where, pd.DataFrame | pd.Series):
-            return where
         names = getattr(self, "feature_names_in_", None)
         names = None if names is None else pd.Index(names[self._features])
         index = rows.source.index if isinstance(rows.source, pd.DataFrame) else None
+        if inputs.is_named(where) and not isinstance(where, pd.DataFrame):  # polars or a mapping: rows by position
+            where = pd.DataFrame(inputs.as_columns(where, index, len(rows.X), "scale_where"), index=index)
+        if not isinstance(where, pd.DataFrame | pd.Series):
+            return where
         if isinstance(where, pd.Series):
             return inputs.align(where, names, rows.X.shape[1], "scale_where")
         where = inputs.align(where, index, len(rows.X), "scale_where")
@@ -387,15 +422,29 @@ class ComBat(BatchwiseCorrector):
             )
         return prior, Posterior(location, variance, converged, rounds)
 
-    def _new_frame(
-        self, solution: Solution, n: np.ndarray, rows: int, location: np.ndarray, rss: np.ndarray
-    ) -> tuple[Frame, dict[str, Any]]:
-        details = solution.details
+    def _may_scale_new(self, new: BatchStatistics) -> np.ndarray:
+        """Features (p,) that are present in enough of a new batch."""
+        told = self.statistics_.present
+        if told is None or new.present is not None:
+            return self._may_scale(new)
+        if core.by_feature(told, np.asarray(self.statistics_.moments.x.n)):  # then fit's word holds for all batches
+            return np.ones(told.shape[1], dtype=bool)
+        warn(
+            f"Batch {repr_label(new.batches[0])} is learned without scale_where, which fit had: nothing is known of "
+            "where its features are present, and they are only located. Pass scale_where to adapt().",
+            AdaptationWarning,
+        )
+        return np.zeros(told.shape[1], dtype=bool)
+
+    def _new_frame(self, solution: Solution, new: NewBatch) -> tuple[Frame, dict[str, Any]]:
+        details, n = solution.details, new.n
         active = details["active"]
-        scaled = details["scaled"] if rows > 1 else np.zeros_like(active)
-        gamma, delta = core.effects(location, rss, n, solution.target, active)
+        scaled = details["scaled"] & (new.statistics.moments.rows[0] > 1)
+        if scaled.any():
+            scaled &= self._may_scale_new(new.statistics)
+        gamma, delta = core.effects(new.location, new.rss, n, solution.target, active)
         # without spread in the new batch: located, and no evidence on the scale of others
-        flat = (n > 1) & (delta == 0)
+        flat = core.without_spread(new.statistics.moments, new.rss, new.statistics.eps)
         delta = np.where(active & ~flat, delta, np.nan)
         if np.isnan(delta).all():
             scaled = np.zeros_like(active)
@@ -404,8 +453,8 @@ class ComBat(BatchwiseCorrector):
         variance = np.where(flat & active, 1.0, posterior.variance)
         source = core.batch_frame(posterior.location, variance, solution.target)
         source = Frame(np.where(active, source.location, 0.0), np.where(active, source.scale, 1.0))
-        new = {"hats": (gamma, delta), "gamma_star": posterior.location, "delta_star": variance}
-        return source, details | new
+        own = {"hats": (gamma, delta), "gamma_star": posterior.location, "delta_star": variance}
+        return source, details | own
 
 
 def _check_features(usable: np.ndarray, batches: np.ndarray) -> None:

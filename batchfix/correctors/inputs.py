@@ -1,26 +1,26 @@
-"""Inputs: a table and what is said about its rows become plain arrays.
+"""Inputs: what is said about the rows becomes plain columns, in the rows' order.
 
-The one place that finds batch, kept and nuisance columns (an argument, a column of
-the table, an index level, a column position), aligns them to the rows, and decides
-which are factors and which are numbers.
+Labels, numbers and the containers they come in: what carries an index is aligned by its labels, everything else is
+taken by position. Which columns are factors and which are numbers is decided in columns.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.multiclass import type_of_target
 
-from ..core.design import Column, Factor, Number, repr_label
+from ..core.design import repr_label
 from ..exceptions import AlignmentError, BatchfixError, MissingLabelError
-from .tables import is_polars
+from .tables import is_polars, refuse_lazy
 
 LARGEST_INTEGER = 2.0**53
 LARGEST_NUMBER = 1e100
+GAPS_AS_TEXT = ("nan", "NaT", "<NA>")
+"""What a missing value turns into when an array is made text."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,26 @@ def as_labels(values: Any, what: str) -> np.ndarray:
                 "Give names, or round what was measured."
             )
         return array.astype(np.int64)
-    if array.dtype.kind not in "iubUM":
+    if array.dtype.kind == "u":  # one signed dtype throughout: uint64 and int64 meet in float64 only
+        if array.max(initial=0) > np.iinfo(np.int64).max:
+            raise BatchfixError(f"Labels in {what} must fit int64, got {array.max()}. Make them text: .astype(str).")
+        return array.astype(np.int64)
+    if array.dtype.kind not in "ibUM":
         raise BatchfixError(f"Labels in {what} must be strings or integers, got dtype {array.dtype}. Convert them.")
+    if array.dtype.kind == "U":
+        _check_text(array, what)
     return array
+
+
+def _check_text(array: np.ndarray, what: str) -> None:
+    """Refuse the words that a missing value leaves behind when labels are made text."""
+    for word in GAPS_AS_TEXT:
+        gap = array == word
+        if gap.any():
+            raise MissingLabelError(
+                f"Every row must have a label in {what}, got the text {word!r} for {_first_rows(gap)}, which is what "
+                "a missing value becomes as text. Fill them in, leave these rows out, or rename the label if it is one."
+            )
 
 
 def _typed(array: np.ndarray, what: str) -> np.ndarray:
@@ -114,9 +131,14 @@ def as_array(values: Any, what: str) -> np.ndarray:
     """Return labels as an array, lists entry by entry so that text and numbers stay apart."""
     values = unmasked(values)
     if isinstance(values, np.ndarray):
-        return values
-    if isinstance(values, pd.Categorical | pd.Index | pd.api.extensions.ExtensionArray):
-        return np.asarray(values, dtype=object)
+        if values.dtype.kind == "V":
+            raise BatchfixError(f"{what} must be plain columns, got dtype {values.dtype}. Make it a DataFrame.")
+        return np.asarray(values)
+    if isinstance(values, Iterable) and not hasattr(values, "__getitem__"):  # a set, a generator
+        raise BatchfixError(
+            f"{what} must be a list, an array or a column in the order of the rows, got {type(values).__name__}. "
+            "Make it a list."
+        )
     try:
         return np.asarray(values, dtype=object)
     except ValueError as error:
@@ -150,33 +172,6 @@ def as_numbers(values: Any, what: str) -> np.ndarray:
     return array
 
 
-def as_column(
-    name: str, values: Any, role: str, factors: Iterable[str], numbers: Iterable[str]
-) -> tuple[Column, np.ndarray]:
-    """Decide what a column is by its dtype: float is a number, text a factor, integer ambiguous."""
-    what = f"{name!r}"
-    dtype = getattr(values, "dtype", None)
-    categorical = isinstance(dtype, pd.CategoricalDtype)
-    if isinstance(dtype, pd.CategoricalDtype) and pd.api.types.is_float_dtype(dtype.categories):
-        values = values.astype(object).map(str, na_action="ignore")
-    if name in numbers:
-        return Number(name, role), as_numbers(values, what)
-    if name not in factors and not categorical:
-        kind = pd.api.types.infer_dtype(values, skipna=True)
-        if kind in ("floating", "mixed-integer-float", "decimal"):
-            return Number(name, role), as_numbers(values, what)
-        if kind == "integer":
-            labels = as_labels(values, what)
-            return Factor(name, Labels.of(labels).values, role, loose=True), labels
-        if kind in ("datetime64", "datetime", "date", "timedelta64", "timedelta", "complex"):
-            raise BatchfixError(
-                f"Column {what} must be a factor or a number, got {kind}. "
-                "Convert it, for example to days since the first date."
-            )
-    labels = as_labels(values, what)
-    return Factor(name, Labels.of(labels).values, role), labels
-
-
 # ---- containers
 
 
@@ -188,8 +183,6 @@ def align(values: Any, index: pd.Index | None, n: int, what: str) -> Any:
     AlignmentError
         The index does not hold the same rows, or the length differs.
     """
-    if is_polars(values):
-        values = values.to_numpy() if hasattr(values, "to_frame") else _polars_dict(values)
     if isinstance(values, pd.Series | pd.DataFrame) and index is not None:
         if values.index.equals(index):
             return values
@@ -213,36 +206,28 @@ def align(values: Any, index: pd.Index | None, n: int, what: str) -> Any:
     return values
 
 
-def _polars_dict(frame: Any) -> pd.DataFrame:
-    return pd.DataFrame({name: frame[name].to_numpy() for name in frame.columns})
-
-
 def as_columns(values: Any, index: pd.Index | None, n: int, what: str) -> dict[str, Any]:
-    """Return kept or nuisance columns by name, in the order of the rows."""
+    """Return columns by name, in the order of the rows; those of an array are called keep0, keep1 and so on."""
     if values is None:
         return {}
-    if isinstance(values, pd.Categorical):
-        values = pd.Series(values, index=index)
-    if isinstance(values, Mapping):
-        names = [str(k) for k in values]
+    if is_named(values):
+        names, columns = _by_name(values)
         if len(set(names)) < len(names):
             raise BatchfixError(f"Columns of {what} must have different names, got {names}.")
-        return {str(k): align(_flat(v, str(k)), index, n, f"{what}[{k!r}]") for k, v in values.items()}
-    if not is_frame(values):
-        values = as_array(values, what)
-        if values.ndim == 0:
-            raise BatchfixError(
-                f"{what} must be a table or columns of values, got {values.item()!r}. "
-                f"To name columns of X use {what}_keys."
-            )
+        if isinstance(values, pd.DataFrame):
+            values = align(values, index, n, what)
+            return {name: values.iloc[:, k] for k, name in enumerate(names)}
+        return {
+            name: align(_one_column(column, f"{what}[{name!r}]"), index, n, f"{what}[{name!r}]")
+            for name, column in zip(names, columns, strict=True)
+        }
+    values = _unboxed(values, what)
+    if values.ndim == 0:
+        hint = "Pass one value a row." if what == "y" else f"To name columns of X use {what}_keys."
+        raise BatchfixError(f"{what} must be a table or columns of values, got {values.item()!r}. {hint}")
     values = align(values, index, n, what)
-    if isinstance(values, pd.DataFrame):
-        names = [str(c) for c in values.columns]
-        if len(set(names)) < len(names):
-            raise BatchfixError(f"Columns of {what} must have different names, got {names}.")
-        return {name: values.iloc[:, k] for k, name in enumerate(names)}
-    if isinstance(values, pd.Series):
-        return {f"{what}0" if values.name is None else str(values.name): values}
+    if isinstance(values, pd.Series) and values.name is not None:
+        return {str(values.name): values}
     if values.ndim == 1:
         return {f"{what}0": values}
     if values.ndim != 2:
@@ -250,55 +235,85 @@ def as_columns(values: Any, index: pd.Index | None, n: int, what: str) -> dict[s
     return {f"{what}{k}": values[:, k] for k in range(values.shape[1])}
 
 
-def is_frame(values: Any) -> bool:
-    """Whether these labels may carry an index or names."""
-    return isinstance(values, pd.Series | pd.DataFrame) or is_polars(values)
+def is_named(values: Any) -> bool:
+    """Whether these are columns with names: a table or a mapping."""
+    return isinstance(values, Mapping | pd.DataFrame) or (is_polars(values) and type(values).__name__ != "Series")
 
 
-def _flat(values: Any, name: str) -> Any:
-    if isinstance(values, pd.Categorical):
-        return pd.Series(values)
-    if is_frame(values):
+def _by_name(values: Any) -> tuple[list[str], list[Any]]:
+    if isinstance(values, Mapping):
+        return [str(k) for k in values], list(values.values())
+    if is_polars(values):
+        refuse_lazy(values)
+    names = list(values.columns)
+    return [str(k) for k in names], [] if isinstance(values, pd.DataFrame) else [values[k] for k in names]
+
+
+def _unboxed(values: Any, what: str) -> Any:
+    """One column, or a nameless table, as a Series or Categorical if it is one, else as an array."""
+    if isinstance(values, pd.CategoricalIndex):
+        return values.array
+    if isinstance(values, pd.Series | pd.Categorical):
         return values
-    array = as_array(values, f"Column {name!r}")
-    if array.ndim != 1:
-        raise BatchfixError(f"Column {name!r} must have one dimension, got {array.ndim}.")
-    return array
+    if is_polars(values):
+        return values.to_numpy()
+    return as_array(values, what)
+
+
+def _one_column(values: Any, what: str) -> Any:
+    refuse_lazy(values)
+    if is_named(values) and not isinstance(values, Mapping) and values.shape[1] == 1:
+        return values.iloc[:, 0] if isinstance(values, pd.DataFrame) else values.to_series().to_numpy()
+    column = values if is_named(values) else _unboxed(values, what)
+    if np.ndim(column) != 1:
+        raise BatchfixError(f"{what} must be one column, got {np.ndim(column)} dimensions.")
+    return column
 
 
 def as_batch(values: Any, index: pd.Index | None, n: int) -> list[np.ndarray]:
     """Return batch labels as one array a factor; a single label stands for all rows."""
-    if not is_frame(values):
-        values = as_array(values, "batch")
+    return batch_factors(values, index, n)[1]
+
+
+def batch_factors(values: Any, index: pd.Index | None, n: int) -> tuple[list[str], list[np.ndarray]]:
+    """Names of the batch factors, none where they have none, and their labels; one label stands for all rows."""
+    if not is_named(values):
+        values = _unboxed(values, "batch")
         if values.ndim == 0:
             if bool(pd.isna(values.item())):
                 raise MissingLabelError(f"batch must be a label, got {values.item()!r}. Name the batch of these rows.")
-            return [as_labels(np.repeat(values, n), "batch")]
-    values = align(values, index, n, "batch")
-    if isinstance(values, pd.DataFrame):
-        return [as_labels(values.iloc[:, k], "batch") for k in range(values.shape[1])]
-    if isinstance(values, pd.Series) or values.ndim == 1:
-        return [as_labels(values, "batch")]
-    if values.ndim != 2:
-        raise BatchfixError(f"batch must have one or two dimensions, got {values.ndim}.")
-    return [as_labels(values[:, k], "batch") for k in range(values.shape[1])]
+            return [], [as_labels(np.repeat(values, n), "batch")]
+    columns = as_columns(values, index, n, "batch")
+    if not columns:
+        raise BatchfixError("batch must have a column of labels, got a table without columns. Pass labels.")
+    labels = [as_labels(v, "batch" if len(columns) == 1 else f"batch[{name!r}]") for name, v in columns.items()]
+    return list(columns) if is_named(values) else [], labels
 
 
-def y_column(y: Any, index: pd.Index | None, n: int) -> tuple[Column, np.ndarray]:
-    """The target as something to keep: classes are a factor, real numbers a number."""
-    if y is None:
-        raise BatchfixError("keep_y=True must be given y in fit, got None. Pass y, or keep_y=False.")
-    y = align(y, index, n, "y")
-    if isinstance(y, pd.DataFrame):
-        y = y.iloc[:, 0] if y.shape[1] == 1 else y.to_numpy()
-    if np.ndim(y) != 1:
-        y = np.asarray(y)
-        if y.ndim != 2 or y.shape[1] != 1:
-            raise BatchfixError(f"keep_y=True must be given one target, got shape {y.shape}.")
-        y = y[:, 0]
-    dtype = getattr(y, "dtype", np.asarray(y).dtype)
-    numeric = isinstance(dtype, np.dtype) and dtype.kind == "f"
-    if numeric and type_of_target(as_numbers(y, "y")) == "continuous":
-        return Number("y"), as_numbers(y, "y")
-    labels = as_labels(y, "y")
-    return Factor("y", Labels.of(labels).values), labels
+def in_order_of(names: Sequence[str], known: Sequence[str], factors: list[np.ndarray]) -> list[np.ndarray]:
+    """Batch factors in fit's order, found by name where both sides have names.
+
+    Raises
+    ------
+    BatchfixError
+        A factor of fit is not there, or another one is.
+    """
+    if not names or not known or max(len(names), len(known)) == 1:
+        return factors
+    if set(names) != set(known):
+        raise BatchfixError(
+            f"batch must have the factors of fit {list(known)}, got {list(names)}. Give the same columns, in any order."
+        )
+    return [factors[list(names).index(name)] for name in known]
+
+
+def names_columns(values: Any, X: Any) -> bool:
+    """Whether an argument holds names of X's columns or index levels, rather than what is in them."""
+    if isinstance(values, str):
+        names: list[Any] = [values]
+    elif isinstance(values, list | tuple) and 0 < len(values) < len(X):
+        names = list(values)
+    else:
+        return False
+    known = [*getattr(X, "columns", ()), *getattr(getattr(X, "index", None), "names", ())]
+    return all(isinstance(name, str) and name in known for name in names)

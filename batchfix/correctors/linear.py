@@ -15,7 +15,7 @@ from ..core.least_squares import LinearFit
 from ..core.statistics import BatchStatistics
 from ..exceptions import BatchfixError, UnknownBatchError
 from . import inputs
-from .applying import Solution
+from .applying import NewBatch, Solution
 from .base import BatchwiseCorrector, position_of
 from .rows import Rows, names_in
 from .tables import Key
@@ -42,12 +42,14 @@ class LinearCorrector(BatchwiseCorrector):
     reference_batch : label, or tuple of k labels, optional
         Subtract from this batch's location instead of the mean; its rows stay as they are (but for nuisance).
     keep_keys, keep_factors, keep_numbers, keep_at_transform, keep_y, handle_unknown, copy
-        See ComBat. keep_factors and keep_numbers speak of nuisance columns too.
+        See ComBat. keep_factors and keep_numbers speak of nuisance columns too. With several batch factors, "pooled"
+        takes the effect of an unknown label alone for the average; the row's known labels' effects are removed.
 
     Attributes
     ----------
-    batches_, batch_counts_, affine_, coef_, estimability_, moments_, statistics_
-        See ComBat; `batches_` are those of the first factor.
+    batches_, batch_counts_, affine_, coef_, estimability_, moments_, statistics_, solution_
+        See ComBat; `batches_` are those of the first factor, and the loading of `affine_` multiplies what is removed
+        besides it: nuisance and further factors.
 
     References
     ----------
@@ -105,7 +107,7 @@ class LinearCorrector(BatchwiseCorrector):
             NaN is missing.
         y : ignored, or the target to keep where `keep_y=True`
         batch : labels (n,) or (n, k), or one label for all rows
-            One or several batch factors.
+            One or several batch factors; or a table or a dict of columns, found again by name.
         keep : table or column of n values
             What must survive.
         nuisance : table or column of n values
@@ -252,14 +254,16 @@ class LinearCorrector(BatchwiseCorrector):
         loading = np.broadcast_to(-theta, (len(maps.scale), *theta.shape))
         return Affine(maps.center, maps.scale, maps.shift + about, loading)
 
-    def _new_frame(
-        self, solution: Solution, n: np.ndarray, rows: int, location: np.ndarray, rss: np.ndarray
-    ) -> tuple[Frame, dict[str, Any]]:
-        location = np.where(np.isnan(location), solution.target.location, location)
+    @property
+    def _needs_residuals(self) -> bool:
+        return False
+
+    def _new_frame(self, solution: Solution, new: NewBatch) -> tuple[Frame, dict[str, Any]]:
+        location = np.where(np.isnan(new.location), solution.target.location, new.location)
         return Frame(location, np.ones_like(location)), solution.details
 
     def _strangers(self, rows: Rows) -> np.ndarray:
-        """Rows whose label of a further batch factor is new."""
+        """Rows to make NaN for a new label of a further batch factor; "pooled" takes its effect for the average."""
         strange = super()._strangers(rows)
         for column in self.statistics_.columns:
             if column.role == "batch" and isinstance(column, Factor) and column.name in rows.columns:
@@ -271,7 +275,8 @@ class LinearCorrector(BatchwiseCorrector):
                         f"{repr_labels(np.unique(values[new]))} (known: {repr_labels(column.levels)}). "
                         "Leave these rows out, fit with them, or set handle_unknown='pooled' or 'nan'."
                     )
-                strange |= new
+                if self.handle_unknown == "nan":
+                    strange |= new
         return strange
 
     def _encode(self, column: Column, values: np.ndarray) -> np.ndarray:

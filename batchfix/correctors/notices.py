@@ -57,8 +57,8 @@ def warn_about_rows(statistics: BatchStatistics, fit: LinearFit, name: Callable[
         )
     if not fit.estimable.all():
         warn(
-            f"{some(np.flatnonzero(~fit.estimable), name)} such that batch and what is kept cannot be told apart, for "
-            "want of observed values: left as they are.",
+            f"{some(np.flatnonzero(~fit.estimable), name)} such that what is kept cannot be told from batch or "
+            "nuisance, for want of observed values: left as they are.",
             EstimabilityWarning,
         )
 

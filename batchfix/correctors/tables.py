@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ..core.naming import nearest
 from ..exceptions import BatchfixError
 
 Key = str | int
@@ -19,6 +20,12 @@ NUMERIC_OBJECTS = ("integer", "floating", "mixed-integer-float", "boolean", "dec
 def is_polars(X: Any) -> bool:
     """Whether X is a polars DataFrame or Series (without importing polars)."""
     return type(X).__module__.split(".")[0] == "polars"
+
+
+def refuse_lazy(table: Any) -> None:
+    """Refuse what polars has not read yet."""
+    if is_polars(table) and type(table).__name__ not in ("DataFrame", "Series"):
+        raise BatchfixError(f"A table must be in memory, got a polars {type(table).__name__}. Call .collect() first.")
 
 
 def plain(X: Any) -> Any:
@@ -32,12 +39,17 @@ def plain(X: Any) -> Any:
     if isinstance(X, pd.DataFrame):
         return _plain_frame(X)
     if is_polars(X):
+        if not hasattr(X, "columns"):  # a Series: scikit-learn says what is wrong with one dimension
+            return X.to_numpy()
+        _check_width(X)
         text = [
             name for name, kind in X.schema.items() if not kind.is_numeric() and str(kind) not in ("Boolean", "Null")
         ]
         if text:
             raise BatchfixError(_text(text))
         return X
+    if isinstance(X, Mapping) and not sparse.issparse(X):  # a sparse dictionary of keys is one
+        raise BatchfixError(f"X must be a table, got {type(X).__name__}. Make it a DataFrame.")
     if isinstance(X, list | tuple):
         try:
             X = np.asarray(X)
@@ -53,8 +65,9 @@ def plain(X: Any) -> Any:
 
 def _plain_objects(X: np.ndarray) -> np.ndarray:
     kind = pd.api.types.infer_dtype(X.ravel(), skipna=True)
-    if kind == "mixed" and any(isinstance(v, complex) for v in X.ravel()):
-        kind = "complex"
+    if kind.startswith("mixed"):
+        found = {type(v) for v in X.ravel()}
+        kind = "complex" if complex in found else "string" if str in found else kind
     if kind in ("string", "complex", "datetime", "datetime64", "date", "timedelta", "timedelta64", "bytes"):
         raise BatchfixError(f"X must be numbers, got {kind} objects. Convert it, or name their column in a key.")
     missing = pd.isna(X)
@@ -64,7 +77,16 @@ def _plain_objects(X: np.ndarray) -> np.ndarray:
     return X
 
 
+def _check_width(X: Any) -> None:
+    if X.shape[1] == 0:
+        raise BatchfixError(
+            f"X must have features, got 0 feature(s) (shape={X.shape}) while a minimum of 1 is required. "
+            "Columns that keys name do not count."
+        )
+
+
 def _plain_frame(X: pd.DataFrame) -> pd.DataFrame:
+    _check_width(X)
     if not X.columns.is_unique:
         twice = X.columns[X.columns.duplicated()][0]
         raise BatchfixError(f"Columns of X must have different names, got {twice!r} twice. Rename them.")
@@ -134,6 +156,11 @@ def _take_from_frame(X: pd.DataFrame, keys: Sequence[Key], optional: set[Key]) -
         if in_columns and in_index:
             raise BatchfixError(f"Key {key!r} must name a column or an index level, got both. Rename one of them.")
         if in_columns:
+            if X.columns.nlevels > 1:
+                raise BatchfixError(
+                    f"Column names of X must have one level for keys to name them, got {X.columns.nlevels} levels. "
+                    "Join them, for example X.columns = X.columns.map('_'.join)."
+                )
             column = X[key]
             if isinstance(column, pd.DataFrame):
                 raise BatchfixError(
@@ -148,10 +175,13 @@ def _take_from_frame(X: pd.DataFrame, keys: Sequence[Key], optional: set[Key]) -
                 f"A key of a DataFrame must be a column name, got the position {key!r}. Positions are for arrays."
             )
         elif key not in optional:
-            near = ", ".join(repr(str(c)) for c in list(X.columns)[:5])
+            # labels are rarely numbers: in a wide table they would not be among the first
+            numeric = X.dtypes.map(pd.api.types.is_numeric_dtype).to_numpy()
+            first = ", ".join(repr(str(c)) for c in [*X.columns[~numeric], *X.columns[numeric]][:5])
             raise BatchfixError(
-                f"Key {key!r} must name a column or an index level of X, got columns {near}"
-                f"{', ...' if X.shape[1] > 5 else ''} and index levels {list(X.index.names)}."
+                f"Key {key!r} must name a column or an index level of X, got columns {first}"
+                f"{', ...' if X.shape[1] > 5 else ''} and index levels {list(X.index.names)}"
+                f"{nearest(key, [*X.columns, *filter(None, X.index.names)])}."
             )
     return X.drop(columns=drop), taken
 
@@ -160,5 +190,6 @@ def _take_from_polars(X: Any, keys: Sequence[Key], optional: set[Key]) -> tuple[
     taken = {key: X[key].to_numpy() for key in keys if key in X.columns}
     lost = [key for key in keys if key not in taken and key not in optional]
     if lost:
-        raise BatchfixError(f"Key {lost[0]!r} must name a column of X, got {X.columns[:5]}.")
+        shown = f"{X.columns[:5]}{' and more' if X.width > 5 else ''}"
+        raise BatchfixError(f"Key {lost[0]!r} must name a column of X, got {shown}{nearest(lost[0], X.columns)}.")
     return X.drop(list(taken)), taken

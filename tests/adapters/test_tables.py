@@ -22,7 +22,6 @@ from batchfix.adapters.tables import (
     read_header,
     read_table,
     read_text,
-    some,
     write_table,
 )
 from batchfix.exceptions import BatchfixError
@@ -169,6 +168,18 @@ def test_columns_of_text_are_named(tmp_path: Path) -> None:
     assert read_table(path, text=["group", "site"]).numbers.tolist() == [[1.0], [2.0]]
 
 
+def test_text_must_be_there(tmp_path: Path) -> None:
+    path = put(tmp_path, "id,group,f1\ns1,case,1\n")
+    with pytest.raises(TableError, match=r"has no 'gruop' \(did you mean 'group'\?\)"):
+        read_table(path, text=["gruop"])
+
+
+def test_a_stray_quote_shows_the_delimiter(tmp_path: Path) -> None:
+    path = put(tmp_path, 'id\tf1\ns1\t"a" b\n', "t.tsv")
+    with pytest.raises(TableError, match="line 2 is not: a tab expected after"):
+        read_table(path, text=["f1"])
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="does not exist"):
         read_table(tmp_path / "none.csv")
@@ -290,8 +301,3 @@ def test_progress_grows_to_the_end(tmp_path: Path, name: str) -> None:
     read_table(tmp_path / name, progress=reports.append)
     assert reports == sorted(reports)
     assert 0.9 < reports[-1] <= 1
-
-
-def test_some() -> None:
-    assert some(["a"]) == "'a'"
-    assert some(str(i) for i in range(7)) == "'0', '1', '2', '3', '4' and 2 more"

@@ -247,3 +247,32 @@ def test_an_iteration_that_does_not_settle_says_so():
     got = shrink_parametric(n, g, d, Prior.of(g, d), max_iter=1, tol=1e-12)
     assert not got.converged.any()
     assert got.rounds.tolist() == [1]
+
+
+# ---- few features with a variance
+
+
+def test_a_feature_alone_with_a_variance_keeps_its_estimates():
+    n = np.full((1, 3), 20.0)
+    location, variance = np.array([[0.3, -0.2, 1.5]]), np.array([[np.nan, 0.0, 2.5]])
+    got = shrink_nonparametric(n, location, variance)
+    assert (got.location[0, 2], got.variance[0, 2]) == (1.5, 2.5)
+    assert np.isfinite(got.location).all()
+    assert np.isfinite(got.variance).all()
+
+
+def test_where_no_feature_has_a_variance_locations_are_weighed():
+    n = np.array([[1.0, 1.0, 1.0, 20.0], [20.0, 20.0, 20.0, 20.0]])
+    location = np.array([[0.3, -0.2, 1.5, 0.1], [0.3, -0.2, 1.5, 0.1]])
+    variance = np.array([[np.nan, np.nan, np.nan, 0.0], [1.0, 2.0, 3.0, 1.5]])
+    got = shrink_nonparametric(n, location, variance)
+    want = shrink_nonparametric(n, location, variance, mean_only=True)
+    assert_allclose(got.location[0], want.location[0])
+    assert_array_equal(got.variance[0], np.ones(4))
+    assert_allclose(got.location[1], shrink_nonparametric(n[1:], location[1:], variance[1:]).location[0])
+
+
+def test_one_located_feature_stays_where_it_is():
+    got = shrink_nonparametric(np.array([[1.0, 0.0]]), np.array([[0.7, np.nan]]), np.full((1, 2), np.nan))
+    assert got.location[0, 0] == 0.7
+    assert_array_equal(got.variance, np.ones((1, 2)))

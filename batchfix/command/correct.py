@@ -1,0 +1,211 @@
+"""`batchfix correct`: a table of the user's, corrected and written."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from ..adapters.tables import NotNumericError, Table, check_output, read_header, read_table, read_text, write_table
+from ..core.naming import nearest, some
+from ..exceptions import TooFewFeaturesError, UnknownBatchError
+from .checks import (
+    check_batches,
+    check_ids,
+    check_names_differ,
+    check_options,
+    check_output_is_new,
+    look_for_covariates,
+)
+from .labels import label
+from .methods import METHODS
+from .names import InputError, check_name, joined, split
+from .roles import Roles, metadata_of, samples_in_rows
+from .summary import count, describe, wrote
+from .terminal import progress_bar
+
+
+def add_correct(commands: Any) -> None:
+    """Register `batchfix correct`."""
+    methods = "\n".join(f"  {name:<22} {method.summary}" for name, method in METHODS.items())
+    parser = commands.add_parser(
+        "correct",
+        help="correct a table of your own",
+        description="Take the differences between batches out of a table, and keep what you name.\n\n"
+        "The table is .csv or .tsv, also gzipped (.csv.gz); its first column holds the ids. Without --metadata\n"
+        "its rows are samples, and --batch, --keep and --nuisance name columns of its own, which are carried to\n"
+        "the output unchanged. With --metadata they name columns of that table, joined by sample id. All other\n"
+        "columns are measurements and are corrected: name with --ignore what is none (age, sex, ...).",
+        epilog=f"methods:\n{methods}\n\n"
+        "example:\n"
+        "  batchfix correct runs.csv -o corrected.csv --batch run --keep group --keep-number age --ignore sex\n\n"
+        "COLUMNS are names separated by commas; quote a name that holds one: '\"a,b\",c'.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("input", metavar="TABLE", help="the table to correct")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where the corrected table goes")
+    parser.add_argument("--metadata", metavar="TABLE", help="a table of samples: ids, then batch, group, ...")
+    parser.add_argument(
+        "--samples",
+        choices=["rows", "columns"],
+        help="where TABLE has its samples; needed with --metadata if its ids do not tell",
+    )
+    parser.add_argument(
+        "--method", type=_method, default="combat", metavar="NAME", help="see below (default: %(default)s)"
+    )
+    column = partial(parser.add_argument, action="append", default=None, metavar="COLUMNS")
+    column("--batch", required=True, help="the batch of each sample (several columns: with --method linear)")
+    column("--keep", help="what must survive: text is a factor, decimals a number")
+    column("--keep-factor", help="the same, each value a level of its own (1, 2, 3 as codes)")
+    column("--keep-number", help="the same, a quantity (1, 2, 3 as amounts)")
+    column("--nuisance", help="what must go besides batch")
+    column("--nuisance-factor", help="the same, each value a level of its own")
+    column("--nuisance-number", help="the same, a quantity")
+    column("--ignore", help="columns of TABLE to carry along unchanged, neither corrected nor used")
+    parser.add_argument(
+        "--reference",
+        metavar="BATCH",
+        help="leave this batch as it is, map the others to it (not with --method standardize, which moves every batch)",
+    )
+    parser.add_argument(
+        "--scale-guard",
+        metavar="SHARE",
+        type=_share,
+        help="with combat: scale a feature only if it is present in this share of every batch, say 0.2",
+    )
+    parser.set_defaults(run=run_correct)
+
+
+def run_correct(args: argparse.Namespace) -> None:
+    """Read, correct, write, and say what was done."""
+    check_options(args)
+    existed = check_output(args.output).exists()
+    check_output_is_new(args)
+    header = read_header(args.input)
+    ignored = split(args.ignore, header[1:])
+    for name in ignored:
+        check_name(name, header, args.input)
+    roles = Roles.from_arguments(args, read_header(args.metadata or args.input), ignored)
+    table, in_rows, samples, cells = _read(args, roles, ignored)
+    features = table.number_columns if in_rows else table.ids
+    if not features:
+        raise InputError(
+            f"{args.input!r} must have columns of measurements, and all of its columns are named as labels or "
+            "ignored; leave the measurements out of --batch, --keep, --nuisance and --ignore"
+        )
+
+    batch, keep, nuisance = roles.labels(cells, samples)
+    check_batches(args, batch)
+    corrector = _make_corrector(args, batch)
+    values = pd.DataFrame(table.numbers, index=table.ids, columns=table.number_columns)
+    values = values if in_rows else values.T
+    look_for_covariates(values, in_rows=in_rows)
+    corrected = _corrected(args, corrector, values, batch, keep, nuisance)
+    with progress_bar("writing") as progress:
+        write_table(replace(table, numbers=corrected if in_rows else corrected.T), args.output, progress=progress)
+
+    print("\n".join(describe(features, args.method, batch, keep, nuisance)))
+    if table.text:
+        print(f"carried unchanged: {', '.join(table.text)}")
+    print(wrote(args.output, existed))
+
+
+def _read(
+    args: argparse.Namespace, roles: Roles, ignored: list[str]
+) -> tuple[Table, bool, list[str], dict[str, list[str]]]:
+    """The table, whether its samples are rows, their ids, and the cells of the columns that describe them."""
+    if args.metadata is None:
+        table = _numbers(args.input, [*roles.kinds, *ignored])
+        check_ids(args, table)
+        return table, True, table.ids, table.text
+    metadata = read_text(args.metadata)
+    table = _numbers(args.input, ignored)
+    in_rows = samples_in_rows(args, table, metadata)
+    samples = table.ids if in_rows else table.number_columns
+    cells = metadata_of(args, samples, metadata)
+    check_names_differ(args, table, metadata, in_rows=in_rows)
+    return table, in_rows, samples, cells
+
+
+def _numbers(path: str, text: list[str]) -> Table:
+    try:
+        with progress_bar("reading") as progress:
+            return read_table(path, text=text, progress=progress)
+    except NotNumericError as error:
+        raise InputError(
+            f"{error} To carry {'it' if len(error.columns) == 1 else 'them'} along unchanged, add "
+            f"--ignore {joined(error.columns)}"
+        ) from error
+
+
+def _corrected(
+    args: argparse.Namespace,
+    corrector: Any,
+    values: pd.DataFrame,
+    batch: pd.DataFrame,
+    keep: pd.DataFrame,
+    nuisance: pd.DataFrame,
+) -> Any:
+    extra = {"nuisance": nuisance} if len(nuisance.columns) else {}
+    try:
+        return corrector.fit_transform(
+            values,
+            batch=batch if len(batch.columns) > 1 else batch.iloc[:, 0],
+            keep=keep if len(keep.columns) else None,
+            **extra,
+        ).to_numpy()
+    except TooFewFeaturesError as error:
+        raise InputError(
+            f"--method {args.method} learns a batch from all of its features, of which two or more must vary in every "
+            f"batch, and {args.input!r} has too few of these ({count(len(values.columns), 'feature')} in all); choose "
+            "--method location-scale, which takes each feature by itself"
+        ) from error
+
+
+def _make_corrector(args: argparse.Namespace, batch: pd.DataFrame) -> Any:
+    options: dict[str, Any] = {}
+    if args.reference is not None:
+        several = len(batch.columns) > 1
+        wanted = next(csv.reader([args.reference]), []) if several else [args.reference]
+        if len(wanted) != len(batch.columns):
+            raise InputError(
+                f"--reference must name one batch for each of {some(batch.columns)}, separated by commas, and is "
+                f"{args.reference!r}; name {len(batch.columns)}"
+            )
+        wanted = [label(each) for each in wanted]
+        for each, name in zip(wanted, batch.columns, strict=True):
+            labels = sorted(set(batch[name]))
+            if each not in labels:
+                raise UnknownBatchError(
+                    f"--reference must be a batch in column {name!r}, and {each!r} is none of {some(labels)}"
+                    f"{nearest(each, labels)}"
+                )
+        options["reference_batch"] = tuple(wanted) if several else wanted[0]
+    if args.scale_guard is not None:
+        options["scale_guard"] = args.scale_guard
+    return METHODS[args.method].make(**options)
+
+
+def _method(text: str) -> str:
+    if text not in METHODS:
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {text!r}{nearest(text, METHODS)}; the methods are {', '.join(METHODS)}"
+        )
+    return text
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a share between 0 and 1, and is {text!r}")
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"must be a share above 0, and is {text!r}; leave it out to guard nothing")
+    return value

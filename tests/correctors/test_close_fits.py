@@ -1,0 +1,63 @@
+"""Designs at the edge of the arithmetic: what is kept explains nearly all, or nearly repeats itself."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+from batchfix import BatchCorrector, ComBat, LinearCorrector
+from batchfix.exceptions import EstimabilityWarning
+
+RNG = np.random.default_rng(7)
+N, P = 90, 8
+BATCH = np.repeat(["a", "b", "c"], 30)
+AGE = RNG.normal(size=N)
+LEFT = RNG.normal(size=(N, P)) * np.r_[1.0, 1, 1, 2, 2, 3, 3, 3] * (1 + (BATCH == "b"))[:, None] + BATCH.astype("U1")[
+    :, None
+].view(np.int32)
+
+
+@pytest.mark.parametrize("slope", [1e4, 1e5, 1e6, 1e7, 1e9])
+@pytest.mark.parametrize("model", [ComBat(), ComBat(parametric=False), BatchCorrector(), LinearCorrector()], ids=str)
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+def test_an_effect_that_dwarfs_the_rest_does_not_blur_it(model, slope, missing):
+    left = np.where(np.random.default_rng(1).random(LEFT.shape) < missing, np.nan, LEFT)
+    table = left + slope * AGE[:, None]
+    want = model.fit_transform(left, batch=BATCH, keep=AGE) + slope * AGE[:, None]
+    got = model.fit_transform(table, batch=BATCH, keep=AGE)
+    assert_allclose(got, want, rtol=0, atol=64 * np.finfo(float).eps * slope + 1e-9)
+
+
+@pytest.mark.parametrize("model", [ComBat(), BatchCorrector()], ids=str)
+def test_parts_say_when_their_sums_have_too_few_digits(model):
+    table = LEFT + 1e6 * AGE[:, None]
+    for rows in np.array_split(np.arange(N), 3):
+        model.partial_fit(table[rows], batch=BATCH[rows], keep=AGE[rows])
+    with pytest.warns(EstimabilityWarning, match="few digits of the residual spread. Use fit"):
+        model.transform(table, batch=BATCH, keep=AGE)
+
+
+@pytest.mark.parametrize("model", [ComBat(), BatchCorrector(), LinearCorrector()], ids=str)
+def test_kept_columns_that_nearly_repeat_each_other_are_named(model):
+    year = RNG.integers(2015, 2024, N) + 0.5
+    powers = pd.DataFrame({"year": year, "year2": year**2, "year3": year**3, "age": AGE})
+    with pytest.warns(EstimabilityWarning, match=r"'year', 'year2', 'year3' are nearly collinear.*Centre a number"):
+        model.fit(LEFT, batch=BATCH, keep=powers)
+    model.fit(LEFT, batch=BATCH, keep=powers.assign(year2=(year - 2019) ** 2, year3=(year - 2019) ** 3))
+
+
+def test_a_kept_effect_is_not_traded_for_nuisance():
+    group = np.tile(["x", "y"], 45)
+    table = LEFT + 3 * (group == "y")[:, None]
+    table[((BATCH == "a") & (group == "y")) | ((BATCH != "a") & (group == "x")), 0] = np.nan
+    plate = np.char.add(BATCH, np.where(np.arange(N) % 4 < 2, "1", "2"))
+    for how in (
+        {"batch": BATCH, "nuisance": {"site": np.where(BATCH == "a", "here", "there")}},
+        {"batch": np.column_stack([plate, BATCH])},
+        {"batch": np.column_stack([BATCH, plate])},
+        {"batch": BATCH},
+    ):
+        for width in (1, P):
+            with pytest.warns(EstimabilityWarning, match=r"1 feature \(number 0\) is such that what is kept"):
+                got = LinearCorrector().fit_transform(table[:, :width], keep=group, **how)
+            np.testing.assert_array_equal(got[:, 0], table[:, 0])
