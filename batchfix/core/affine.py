@@ -23,6 +23,9 @@ from typing import Self
 from batchfix.core.arrays import Array, array_namespace
 from batchfix.exceptions import BatchfixError
 
+NUMBERS = (int, float)
+"""A tuple: a union is built anew at each call, and layers ask often."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -182,7 +185,7 @@ class Affine:
     @property
     def d(self) -> Array:
         """The intercept in y = r x + d, without z; apply() does not use it, since it rounds when center is large."""
-        if isinstance(self.center, int | float) and self.center == 0:
+        if isinstance(self.center, NUMBERS) and self.center == 0:
             return self.shift
         return self.shift - self.center * self.scale
 
@@ -322,7 +325,7 @@ class Affine:
         Affine(center=0.0, scale=3.0, shift=2.5, loading=None)
         """
         for name, limit, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
-            if isinstance(limit, int | float) and not limit >= least:
+            if isinstance(limit, NUMBERS) and not limit >= least:
                 raise BatchfixError(f"{name} must be at least {least}; got {limit!r}. {least} is the tightest limit.")
         if self.loading is not None:
             raise BatchfixError(
@@ -394,7 +397,7 @@ def _weighted_sum(z: Array, loading: Array) -> Array:
 
 
 def _clip(value: Array, low: Array, high: Array) -> Array:
-    if isinstance(value, int | float):
+    if isinstance(value, NUMBERS):
         return min(max(value, low), high)
     if hasattr(value, "clip"):  # numpy's and torch's own, quicker to reach
         return value.clip(low, high)

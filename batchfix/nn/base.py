@@ -41,8 +41,10 @@ class BatchLayer(_BatchNorm):
 
     def _check(self, x: Any) -> None:
         like = self.running_mean
-        if isinstance(x, Tensor) and x.dtype == like.dtype and x.ndim in self.ndims and x.shape[1] == self.num_features:
-            return
+        if isinstance(x, Tensor) and x.dtype == like.dtype and x.ndim in self.ndims:
+            channels = x.shape[1]
+            if channels == self.num_features == like.shape[-1]:
+                return
         check_input(x, self.num_features, self.ndims, like, type(self).__name__)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's hook and its name for it
@@ -60,9 +62,12 @@ class BatchLayer(_BatchNorm):
         Reading the buffer would make a GPU wait, so there the number is counted along; if anybody else wrote the buffer
         (a checkpoint, reset_running_stats), its version says so, and it is read again.
         """
-        buffer = self.num_batches_tracked
-        if self._seen is not None and self._seen[0] is buffer and self._seen[1] == buffer._version:
-            return self._seen[2]
+        return self._read(self.num_batches_tracked)
+
+    def _read(self, buffer: Tensor) -> int:
+        seen = self._seen
+        if seen is not None and seen[0] is buffer and seen[1] == buffer._version:
+            return seen[2]
         return int(buffer.item())
 
     def advance(self, some: Tensor | None = None) -> int | Tensor:
@@ -75,7 +80,7 @@ class BatchLayer(_BatchNorm):
             unread = buffer.clone()
             buffer.add_(one)
             return unread
-        before = self.step()
+        before = self._read(buffer)
         buffer.add_(one)
         if some is None and not buffer.is_cpu and not buffer.is_inference():  # those have no version
             self.__dict__["_seen"] = buffer, buffer._version, before + 1  # past torch's slow setattr

@@ -10,6 +10,8 @@ r and d are constants to the gradient (Ioffe 2017); the statistics of x are not.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +20,18 @@ from ..core.affine import Affine, Frame
 from ..core.moments import Moments
 from ..exceptions import BatchfixError
 from .checks import check_channels, check_floating, check_tensor
-from .kernels import accurate, as_batch, is_native, normalize, per_channel, statistics, through, written_out
+from .kernels import (
+    accurate,
+    as_batch,
+    gradients,
+    is_native,
+    kept_and_normalized,
+    normalize,
+    per_channel,
+    statistics,
+    through,
+    written_out,
+)
 
 Limit = float | Tensor
 """A limit that is known, or one that is computed while torch traces."""
@@ -179,19 +192,67 @@ def batch_renorm(
     for name, limit, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
         if not isinstance(limit, Tensor) and not limit >= least:  # before anything moves
             raise BatchfixError(f"{name} must be at least {least}; got {limit!r}. {least} allows no correction.")
+    return checked_renorm(x, running_mean, running_var, weight, bias, training, momentum, eps, r_max, d_max, mask)
+
+
+def checked_renorm(
+    x: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: Limit,
+    eps: float,
+    r_max: Limit,
+    d_max: Limit,
+    mask: Tensor | None,
+) -> Tensor:
+    """`batch_renorm` of what is known to fit: torch's kernels read and write past what does not."""
     if mask is not None:
         return _masked_renorm(x, running_mean, running_var, weight, bias, training, momentum, eps, r_max, d_max, mask)
     count = x.numel() // x.shape[1]
     if not count:
         return empty(x, weight, bias)
-    plain = is_constant(r_max, 1.0) and is_constant(d_max, 0.0) and count > 1
-    if not training or plain:
+    if not training or (count > 1 and is_shut(r_max, d_max)):
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)  # type: ignore[arg-type]  # a tensor momentum comes only with tensor limits
+    if is_native(x):
+        y: Tensor = _BatchRenorm.apply(x, weight, bias, running_mean, running_var, momentum, eps, r_max, d_max)  # type: ignore[no-untyped-call]  # torch's own
+        return y
     with torch.no_grad():  # r and d are constants
         target = population(running_mean, running_var, eps)
-        mean, var = _observe(x, running_mean, running_var, momentum, count)
+        mean, var = _observe(x, running_mean, running_var, momentum)
         across = limited_bridge(mean, var, target, eps, r_max, d_max)
     return normalize(x, mean, var, weight, bias, eps, across)
+
+
+class _BatchRenorm(torch.autograd.Function):
+    """All of it as one node: between kernels of small minibatches, what autograd and Python do costs most."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor,
+        running_var: Tensor,
+        momentum: Limit,
+        eps: float,
+        r_max: Limit,
+        d_max: Limit,
+    ) -> Tensor:
+        target = population(running_mean, running_var, eps)
+        mean, var = _observe(x, running_mean, running_var, momentum)
+        source = Frame(mean, torch.sqrt(var + eps))
+        across = Affine.bridge(source, target, check=False).clip(r_max, d_max)
+        return kept_and_normalized(
+            ctx, x, weight, bias, across.r, across.d, mean, var, torch.reciprocal(source.scale), eps
+        )
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        return (*gradients(ctx, dy), None, None, None, None, None, None)
 
 
 def population(running_mean: Tensor, running_var: Tensor, eps: float) -> Frame:
@@ -217,10 +278,9 @@ def limited_bridge(mean: Tensor, var: Tensor, target: Frame, eps: float, r_max: 
     return Affine(0.0, r, d)
 
 
-def _observe(
-    x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: Limit, count: int
-) -> tuple[Tensor, Tensor]:
+def _observe(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: Limit) -> tuple[Tensor, Tensor]:
     """Mean and variance of x, towards which the running statistics move."""
+    count = x.numel() // x.shape[1]
     kernel = is_native(x) and running_mean.dtype == accurate(x.dtype)
     if kernel and count > 1 and not isinstance(momentum, Tensor):
         mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, momentum)
@@ -231,9 +291,9 @@ def _observe(
     return mean, var
 
 
-def is_constant(limit: Limit, value: float) -> bool:
-    """Whether a limit is known to have this value, without reading a tensor."""
-    return not isinstance(limit, Tensor) and limit == value
+def is_shut(r_max: Limit, d_max: Limit) -> bool:
+    """Whether the limits are known to allow r = 1 and d = 0 only, without reading a tensor."""
+    return not isinstance(r_max, Tensor) and r_max == 1.0 and not isinstance(d_max, Tensor) and d_max == 0.0
 
 
 def move(

@@ -147,7 +147,9 @@ def through(
         return weight, bias
     if weight is None:
         return r, d if bias is None else d + bias
-    return weight * r, weight * d if bias is None else torch.addcmul(bias.to(d.dtype), weight.to(d.dtype), d)
+    if weight.dtype != d.dtype:
+        weight, bias = weight.to(d.dtype), None if bias is None else bias.to(d.dtype)
+    return weight * r, weight * d if bias is None else torch.addcmul(bias, weight, d)
 
 
 def normalize_each(
@@ -237,30 +239,48 @@ class _Normalize(torch.autograd.Function):
         var: Tensor,
         eps: float,
     ) -> Tensor:
-        w, b = _exact(mean, through(r, d, weight, bias))
-        root = torch.rsqrt(var + eps)
-        ctx.save_for_backward(x, weight, r, d, mean, root, w)
-        ctx.eps = eps
-        return torch.native_batch_norm(x, w, b, mean, var, False, 0.0, eps)[0]
+        return kept_and_normalized(ctx, x, weight, bias, r, d, mean, var, torch.rsqrt(var + eps), eps)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, r, d, mean, root, w = ctx.saved_tensors
-        dx_needed, weight_needed, bias_needed = need = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():  # to be differentiated again, through the weight too
-            w, _ = _exact(mean, through(r, d, weight, None))
-        asked = [dx_needed, weight_needed, weight_needed or bias_needed]
-        dx, along, level = native_backward(dy, x, w, None, None, mean, root, True, ctx.eps, asked)
-        if weight_needed and r is not None:
-            along = torch.addcmul(r * along, d, level)
-        gradients = (g if needed else None for g, needed in zip((dx, along, level), need, strict=True))
-        return (*gradients, None, None, None, None, None)
+        return (*gradients(ctx, dy), None, None, None, None, None)
 
 
-def _exact(like: Tensor, maps: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
+def kept_and_normalized(
+    ctx: Any,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    r: Tensor | None,
+    d: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    root: Tensor,
+    eps: float,
+) -> Tensor:
+    """weight (r z + d) + bias by one kernel, with what `gradients` will need; root is 1 / sqrt(var + eps)."""
+    w, b = _exact(mean, *through(r, d, weight, bias))
+    ctx.save_for_backward(x, weight, r, d, mean, root, w)
+    ctx.eps = eps
+    return torch.native_batch_norm(x, w, b, mean, var, False, 0.0, eps)[0]
+
+
+def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x, weight and bias by one kernel."""
+    x, weight, r, d, mean, root, w = ctx.saved_tensors
+    dx_needed, weight_needed, bias_needed = ctx.needs_input_grad[:3]
+    if torch.is_grad_enabled():  # to be differentiated again, through the weight too
+        w, _ = _exact(mean, *through(r, d, weight, None))
+    asked = [dx_needed, weight_needed, weight_needed or bias_needed]
+    dx, along, level = native_backward(dy, x, w, None, None, mean, root, True, ctx.eps, asked)
+    if weight_needed and r is not None:
+        along = torch.addcmul(r * along, d, level)
+    return dx if dx_needed else None, along if weight_needed else None, level if bias_needed else None
+
+
+def _exact(like: Tensor, *maps: Tensor | None) -> list[Tensor | None]:
     """The native kernels want maps in the dtype of the statistics."""
-    weight, bias = maps
-    return None if weight is None else weight.to(like.dtype), None if bias is None else bias.to(like.dtype)
+    return [v if v is None or v.dtype == like.dtype else v.to(like.dtype) for v in maps]
 
 
 class _NormalizeEach(torch.autograd.Function):

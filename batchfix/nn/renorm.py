@@ -79,22 +79,14 @@ class _BatchRenorm(BatchLayer):
         self._check(x)
         state = self.running_mean, self.running_var, self.weight, self.bias
         if not self.training or not x.numel():
-            return functional.batch_renorm(x, *state, eps=self.eps, mask=mask)
+            return functional.checked_renorm(x, *state, False, 0.0, self.eps, 1.0, 0.0, mask)
         if mask is not None:
             functional.lay_mask(mask, x)  # before anything moves
         if in_backward() and id(self) not in RECOMPUTED:
             self._warn_of_recomputation()
         before = self.advance(None if mask is None else mask.any())
-        return functional.batch_renorm(
-            x,
-            *state,
-            training=True,
-            momentum=self.weight_of(before),
-            eps=self.eps,
-            r_max=self.r_max(before),
-            d_max=self.d_max(before),
-            mask=mask,
-        )
+        limits = self._r_max(before), self._d_max(before)
+        return functional.checked_renorm(x, *state, True, self.weight_of(before), self.eps, *limits, mask)
 
     def _warn_of_recomputation(self) -> None:
         step = self.step()

@@ -23,7 +23,7 @@ from ..core.affine import Affine
 from ..exceptions import BatchfixError
 from .exchange import Members, NormalizeTogether, as_members, check_exchange, gather, is_several, moments_here
 from .freeze import Frozen, Model, check_model, found_in, frozen_class, place
-from .functional import is_constant, lay_mask, limited_bridge, move, population
+from .functional import is_shut, lay_mask, limited_bridge, move, population
 from .kernels import accurate
 from .renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d, _BatchRenorm
 from .schedule import D_MAX, R_MAX, Schedule
@@ -87,7 +87,7 @@ class _SyncBatchRenorm(_BatchRenorm):
         before = self.advance(None if sure else (n > 0).all())
         r_max, d_max = self.r_max(before), self.d_max(before)
         across = None
-        if not (is_constant(r_max, 1.0) and is_constant(d_max, 0.0)):
+        if not is_shut(r_max, d_max):
             target = population(self.running_mean, self.running_var, self.eps)
             across = limited_bridge(mean, var, target, self.eps, r_max, d_max)
         move(self.running_mean, self.running_var, mean, var, n, self.weight_of(before))
