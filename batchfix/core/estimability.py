@@ -55,12 +55,32 @@ def check_estimable(statistics: BatchStatistics) -> None:
     flat = vectors[:, ~counts] * unit[:, None]
     spread, turn = np.linalg.eigh(flat.T @ total @ flat)
     lost = (vectors[:, ~counts] @ turn)[:, spread > RANK_TOLERANCE]
-    names = _involved(columns, lost) or [repr(c.name) for c in columns]
+    names = _involved(columns, lost)
+    if not names:  # it is not batch that explains it
+        raise ConfoundedDesignError(
+            f"What is kept and what is removed cannot be told apart: {_tied(columns, total, kept)} follow from each "
+            "other. Keep, or remove, one of them only."
+        )
     raise ConfoundedDesignError(
         f"Batch and the columns {', '.join(names)} together cannot be told apart: some "
         "combination of them has one value within every batch. Keep fewer columns, or run "
         "samples that break the tie."
     )
+
+
+def _tied(columns: Sequence[Column], total: np.ndarray, kept: np.ndarray) -> str:
+    """The columns, kept and removed, that take part in combinations without spread of their own."""
+    unit = unit_of(total)
+    flat = []
+    for part in (kept, ~kept, np.ones_like(kept)):
+        _, vectors, counts = spectrum(total[np.ix_(part, part)], unit[part])
+        whole = np.zeros((len(total), int((~counts).sum())))
+        whole[part] = vectors[:, ~counts]
+        flat.append(whole)
+    own = np.hstack(flat[:2])
+    # directions that are flat together, less those flat among the kept or among the removed alone
+    together = flat[2] - own @ np.linalg.lstsq(own, flat[2], rcond=None)[0] if own.shape[1] else flat[2]
+    return ", ".join(_involved(columns, together) or [repr(c.name) for c in columns])
 
 
 def nearly_redundant(statistics: BatchStatistics) -> list[str]:

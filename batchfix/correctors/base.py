@@ -208,6 +208,7 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         other._refuse_adapted("merge")
         self._check_same_labelling(other._labelled)
         merged = copying.copy(self)
+        merged._batch_names = mine or theirs
         merged.statistics_ = self.statistics_ + other.statistics_
         merged._solution = None
         return merged
@@ -377,7 +378,8 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         if len(faint):
             warn(
                 f"{some(faint, self._feature)} explained by what is kept so closely that sums over parts hold few "
-                "digits of the residual spread. Use fit() on all rows at once for exact ones.",
+                "digits of the residual spread, here and, through shrinkage, of other features. Use fit() on all rows "
+                "at once for exact ones.",
                 EstimabilityWarning,
             )
         return fit

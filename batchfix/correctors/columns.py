@@ -97,6 +97,8 @@ def _levels(values: Any, what: str) -> np.ndarray:
 def check_codes(name: str, values: Any) -> None:
     """Refuse a column of an array whose numbers read as codes: whole, none negative (as contrasts are), three or more.
 
+    As many different ones as ages or years have are amounts.
+
     Raises
     ------
     AmbiguousKeepError
@@ -108,7 +110,7 @@ def check_codes(name: str, values: Any) -> None:
     if (numbers < 0).any() or (numbers != np.rint(numbers)).any():
         return
     levels = np.unique(numbers)
-    if len(levels) > 2:
+    if len(levels) > 2 and not _many(len(levels), len(numbers)):
         raise AmbiguousKeepError(
             f"Column {name!r} must say whether it is a factor or a number, got whole numbers ({_first(levels)}) in an "
             f"array, whose columns share one dtype. Name it, as in keep_factors=[{name!r}] or keep_numbers=[{name!r}], "
@@ -168,7 +170,7 @@ def y_as_in_fit(
         if (array != np.rint(array)).any():
             raise BatchfixError(
                 f"y must be of one kind throughout, got whole numbers, taken for classes, and then "
-                f"{array[array != np.rint(array)][0]!r}. Set keep_numbers=['y'] for amounts, and start again."
+                f"{array[array != np.rint(array)][0].item()!r}. Set keep_numbers=['y'] for amounts, and start again."
             )
     read, labels = as_in_fit(column, values)
     if column.levels.dtype.kind == labels.dtype.kind == "i":

@@ -331,6 +331,7 @@ class ComBat(BatchwiseCorrector):
         if reference is not None or alone:
             posterior.location[reference or 0, active] = 0.0
             posterior.variance[reference or 0, active] = 1.0
+        self._check_spread(posterior.variance, active, statistics.batches)
         source = core.batch_frame(posterior.location, posterior.variance, target)
         source = Frame(np.where(active, source.location, 0.0), np.where(active, source.scale, 1.0))
         # what is only located is only located for an unknown batch too
@@ -345,6 +346,16 @@ class ComBat(BatchwiseCorrector):
             "rounds": posterior.rounds,
         }
         return source, target, pooled, details
+
+    def _check_spread(self, variance: np.ndarray, active: np.ndarray, batches: np.ndarray) -> None:
+        """A batch whose rows what is kept explains exactly has no scale to divide by."""
+        flat = np.flatnonzero(((variance == 0) & active).any(axis=1))
+        if len(flat):
+            raise BatchfixError(
+                f"Every batch must keep some spread once what is kept is explained; got none in batch "
+                f"{repr_label(batches[flat[0]])}, as when a level is found nowhere else. Keep fewer columns, merge "
+                "levels, or set mean_only=True."
+            )
 
     def _has_singleton(self, statistics: BatchStatistics, reference: int | None) -> bool:
         alone = np.flatnonzero(statistics.moments.rows == 1)

@@ -103,7 +103,11 @@ def _plain_frame(X: pd.DataFrame) -> pd.DataFrame:
             text.append(c)
     if text:
         raise BatchfixError(_text(text))
-    return X.assign(**objects) if objects else X
+    if objects:
+        X = X.copy(deep=False)
+        for c, values in objects.items():  # not assign(): names need not be text
+            X[c] = values
+    return X
 
 
 def _text(names: Sequence[Any]) -> str:

@@ -20,6 +20,7 @@ from batchfix.exceptions import (
     AmbiguousKeepError,
     BatchfixError,
     BatchfixWarning,
+    ConfoundedDesignError,
     MergeError,
     MissingLabelError,
 )
@@ -499,3 +500,39 @@ def test_labels_in_order_of_fit():
     assert inputs.in_order_of(["b", "a"], ["a", "b"], factors) == factors[::-1]
     for names, known in (([], ["a", "b"]), (["b", "a"], [])):
         assert inputs.in_order_of(names, known, factors) == factors
+
+
+def test_tables_of_objects_may_have_numbered_columns():
+    table = pd.DataFrame(X).astype(object)
+    assert_array_equal(
+        ComBat().fit(table, batch=BATCH).transform(table, batch=BATCH), ComBat().fit_transform(X, batch=BATCH)
+    )
+
+
+def test_as_many_whole_numbers_as_ages_have_are_a_number():
+    years = np.arange(N) % 48 + 20.0
+    model = ComBat().fit(X, batch=BATCH, keep=np.c_[years, AGE])
+    assert [type(column) for column in model.statistics_.columns] == [Number, Number]
+    model.transform(X[:5], batch=BATCH[:5], keep=np.c_[years, AGE][:5])
+
+
+def test_merged_sites_keep_the_names_that_one_of_them_has():
+    one, other = LinearCorrector().fit(X, batch=SEVERAL.to_numpy()), LinearCorrector().fit(X, batch=SEVERAL)
+    turned = SEVERAL[SEVERAL.columns[::-1]]
+    want = other.merge(one).transform(X, batch=SEVERAL)
+    for both in (one.merge(other), other.merge(one)):
+        assert_allclose(both.transform(X, batch=turned), want, rtol=0, atol=1e-12)
+
+
+def test_a_batch_that_the_kept_levels_explain_is_named():
+    level = np.where(np.arange(N) == 0, "rare", GROUP)
+    few = np.where(np.arange(N) < 2, "small", BATCH)
+    with pytest.raises(BatchfixError, match=r"in batch 'small'.*mean_only=True"):
+        ComBat().fit(X, batch=few, keep={"group": level})
+
+
+def test_what_is_kept_and_removed_alike_is_named_and_no_bystander():
+    with pytest.raises(ConfoundedDesignError, match="'group', 'oper' follow from each other"):
+        LinearCorrector().fit(
+            X, batch=BATCH, keep={"group": GROUP, "age": AGE}, nuisance={"oper": GROUP, "dose": RNG.normal(size=N)}
+        )
