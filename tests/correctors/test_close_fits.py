@@ -33,7 +33,7 @@ def test_parts_say_when_their_sums_have_too_few_digits(model):
     table = LEFT + 1e6 * AGE[:, None]
     for rows in np.array_split(np.arange(N), 3):
         model.partial_fit(table[rows], batch=BATCH[rows], keep=AGE[rows])
-    with pytest.warns(EstimabilityWarning, match=r"few digits of the residual spread, here and .* Use fit"):
+    with pytest.warns(EstimabilityWarning, match=r"few digits of the residual spread, here and, .* Use fit"):
         model.transform(table, batch=BATCH, keep=AGE)
 
 

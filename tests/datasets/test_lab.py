@@ -1,87 +1,11 @@
-import csv
-import hashlib
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchfix import datasets
-from batchfix.datasets import load_bladder, make_lab
+from batchfix.datasets import make_lab
 from batchfix.exceptions import BatchfixError
-
-TABLES = Path(__file__).parent.parent / "datasets"
-ORACLES = Path(__file__).parent / "oracles"
-
-
-def registry():
-    with (TABLES / "registry.csv").open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-class TestRegistry:
-    @pytest.mark.parametrize("row", registry(), ids=lambda row: row["file"])
-    def test_each_row_tells_the_truth_and_has_a_card(self, row):
-        path = TABLES / row["file"]
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == row["sha256"]
-        table = pd.read_csv(path, index_col=0)
-        assert table.shape == (int(row["rows"]), int(row["columns"]))
-        card = (TABLES / f"{row['name']}.md").read_text(encoding="utf-8")
-        for fact in (row["file"], row["licence"], *row["source"].split()):
-            assert fact in card
-
-    def test_no_table_is_unregistered(self):
-        known = {row["file"] for row in registry()} | {"registry.csv"}
-        assert {path.name for path in TABLES.iterdir() if path.suffix != ".md"} == known
-
-    def test_the_folder_is_no_package(self):
-        assert not (TABLES / "__init__.py").exists()
-
-
-class TestBladder:
-    def test_equals_the_oracle_to_the_last_bit(self):
-        oracle = np.load(ORACLES / "bladder.npz")
-        table = load_bladder()
-        assert table.data.to_numpy().dtype == np.float64
-        np.testing.assert_array_equal(table.data.to_numpy(), oracle["X"])
-        assert table.data.columns.tolist() == oracle["features"].tolist()
-        assert table.data.index.tolist() == oracle["pheno_sample"].tolist()
-        for column, key in (("batch", "batch"), ("cancer", "cond"), ("outcome", "outcome")):
-            assert table.samples[column].tolist() == oracle[f"pheno_{key}"].tolist()
-
-    def test_samples_and_data_share_their_index(self):
-        table = load_bladder()
-        pd.testing.assert_index_equal(table.data.index, table.samples.index)
-        assert table.samples.columns.tolist() == ["batch", "cancer", "outcome"]
-        assert "Artistic-2.0" in table.description
-
-    def test_a_damaged_file_is_named(self, tmp_path, monkeypatch):
-        shutil.copytree(TABLES, tmp_path / "tables")
-        damaged = tmp_path / "tables" / "bladder_samples.csv"
-        damaged.write_text(damaged.read_text().replace("b3", "b1"))
-        monkeypatch.setattr(datasets, "_FOLDERS", (tmp_path / "tables",))
-        with pytest.raises(BatchfixError, match=r"bladder_samples\.csv' must have the sha256 .* Install the package"):
-            load_bladder()
-
-    def test_a_missing_file_is_named(self, tmp_path, monkeypatch):
-        shutil.copytree(TABLES, tmp_path / "tables")
-        (tmp_path / "tables" / "bladder.csv.gz").unlink()
-        monkeypatch.setattr(datasets, "_FOLDERS", (tmp_path / "tables",))
-        with pytest.raises(BatchfixError, match=r"bladder\.csv\.gz' is missing\. Install the package"):
-            load_bladder()
-
-    def test_a_missing_folder_is_named(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(datasets, "_FOLDERS", (tmp_path / "_data", tmp_path))
-        with pytest.raises(BatchfixError, match=r"_data', which has no registry\.csv"):
-            load_bladder()
-
-    def test_an_installed_package_reads_its_own_copy(self, tmp_path, monkeypatch):
-        shutil.copytree(TABLES, tmp_path / "_data")
-        monkeypatch.setattr(datasets, "_FOLDERS", (tmp_path / "_data", tmp_path / "nowhere"))
-        assert load_bladder().data.shape == (57, 302)
 
 
 @st.composite

@@ -1,49 +1,16 @@
-"""Tables to try a correction on: real ones that ship with the package, made ones with a known truth.
-
-A loader (``load_*``) reads files that lie beside the package and compares them with the hashes in
-their registry. A generator (``make_*``) draws a table from a written-down model, and returns what it
-drew beside the table, so that a correction can be judged by how much of it comes back.
-"""
+"""A laboratory's table, log intensities under ComBat's own model, with the truth beside it."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 from dataclasses import dataclass
-from numbers import Integral, Real
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
-from batchfix.exceptions import BatchfixError
-
-__all__ = ["LabTable", "LabelledTable", "load_bladder", "make_lab"]
-
-# An installed package carries its tables; a checkout has them beside the package.
-_FOLDERS = (Path(__file__).parent / "_data", Path(__file__).parent.parent / "datasets")
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledTable:
-    """A measured table and what is known of its samples.
-
-    Attributes
-    ----------
-    data : DataFrame of shape (n_samples, n_features)
-        The measurements; the index holds the sample ids.
-    samples : DataFrame of shape (n_samples, n_columns)
-        What is known of each sample, batch included; the index equals that of `data`.
-    description : str
-        The table's card: where it comes from, its units, its caveats, its licence.
-    """
-
-    data: pd.DataFrame
-    samples: pd.DataFrame
-    description: str
+from ..exceptions import BatchfixError
+from .arguments import check_count, check_number, float_type, generator
+from .layout import assign, batch_sizes, names
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,48 +44,6 @@ class LabTable:
     scale: pd.DataFrame
     base: pd.Series
     effect: pd.Series
-
-
-def load_bladder() -> LabelledTable:
-    """Load gene expression of 57 bladder samples from five batches.
-
-    302 of the 22,283 probes of Bioconductor's bladderbatch, as log2 intensity after RMA. Batch and
-    cancer status are partly confounded: batches 1, 3 and 4 each hold one kind of sample.
-
-    Returns
-    -------
-    LabelledTable
-        `data` is 57 samples x 302 probes, float64; `samples` has the columns ``batch`` (b1 to b5),
-        ``cancer`` (Biopsy, Cancer, Normal) and ``outcome`` (finer than cancer).
-
-    Raises
-    ------
-    BatchfixError
-        If the files are missing, or differ from those that were released.
-
-    References
-    ----------
-    Dyrskjot et al. (2004), Cancer Research 64, 4040-4048. Bioconductor bladderbatch, Artistic-2.0.
-
-    Examples
-    --------
-    >>> from batchfix.datasets import load_bladder
-    >>> table = load_bladder()
-    >>> table.data.shape
-    (57, 302)
-    >>> table.samples["batch"].value_counts().sort_index().to_dict()
-    {'b1': 11, 'b2': 18, 'b3': 4, 'b4': 5, 'b5': 19}
-    """
-    # pandas' default float parser is off in the last digit.
-    data = pd.read_csv(
-        io.BytesIO(_read("bladder.csv.gz")),
-        compression="gzip",
-        index_col="sample",
-        float_precision="round_trip",
-    )
-    samples = pd.read_csv(io.BytesIO(_read("bladder_samples.csv")), index_col="sample", dtype=str)
-    card = (_folder() / "bladder.md").read_text(encoding="utf-8")
-    return LabelledTable(data=data, samples=samples, description=card)
 
 
 def make_lab(
@@ -215,7 +140,7 @@ def make_lab(
         ("n_batches", n_batches, 1),
         ("n_singletons", n_singletons, 0),
     ):
-        _check_count(name, count, least)
+        check_count(name, count, least)
     for name, number, most in (
         ("batch_shift", batch_shift, 1e6),
         ("batch_scale", batch_scale, 10.0),
@@ -224,22 +149,13 @@ def make_lab(
         ("confounding", confounding, 1.0),
         ("missing", missing, 1.0),
     ):
-        _check_number(name, number, most)
+        check_number(name, number, most)
     if missing == 1:
         raise BatchfixError(f"missing must be below 1, got {missing!r}: no value would be left.")
-    if confounding > 0 and n_batches == 1:
-        raise BatchfixError(
-            f"confounding must be 0 with a single batch, got {confounding!r}: pass n_batches=2 or more."
-        )
-    kind = _float_type(dtype)
-    rng = _generator(random_state)
+    kind = float_type(dtype)
+    rng = generator(random_state)
 
-    sizes = _batch_sizes(n_samples, n_batches, n_singletons)
-    cases = _case_counts(sizes, confounding)
-    codes = np.repeat(np.arange(n_batches), sizes)
-    is_case = np.concatenate([np.arange(n) < k for n, k in zip(sizes, cases, strict=True)])
-    order = rng.permutation(n_samples)
-    codes, is_case = codes[order], is_case[order]
+    codes, is_case = assign(rng, batch_sizes(n_samples, n_batches, n_singletons), confounding)
 
     base = rng.normal(8.0, 1.5, n_features)
     spread = 0.6 * np.exp(0.3 * rng.standard_normal(n_features))
@@ -254,9 +170,9 @@ def make_lab(
     holes = rng.choice(data.size, round(missing * data.size), replace=False)
     data.flat[holes] = np.nan
 
-    rows = pd.Index(_names("s", n_samples), name="sample")
-    columns = pd.Index(_names("f", n_features))
-    batches = pd.Index(_names("b", n_batches), name="batch")
+    rows = pd.Index(names("s", n_samples), name="sample")
+    columns = pd.Index(names("f", n_features))
+    batches = pd.Index(names("b", n_batches), name="batch")
     return LabTable(
         data=pd.DataFrame(data.astype(kind), rows, columns),
         batch=pd.Series(batches.to_numpy()[codes], rows, name="batch"),
@@ -267,58 +183,6 @@ def make_lab(
         base=pd.Series(base.astype(kind), columns, name="base"),
         effect=pd.Series(effect.astype(kind), columns, name="effect"),
     )
-
-
-def _folder() -> Path:
-    for folder in _FOLDERS:
-        if (folder / "registry.csv").is_file():
-            return folder
-    raise BatchfixError(
-        f"The tables of batchfix must lie in {str(_FOLDERS[0])!r}, which has no registry.csv. "
-        "Install the package again."
-    )
-
-
-def _read(file: str) -> bytes:
-    """Bytes of a shipped file, once they are known to be the released ones."""
-    folder = _folder()
-    with (folder / "registry.csv").open(newline="", encoding="utf-8") as stream:
-        hashes = {row["file"]: row["sha256"] for row in csv.DictReader(stream)}
-    path = folder / file
-    if not path.is_file():
-        raise BatchfixError(f"The table {str(path)!r} is missing. Install the package again.")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != hashes.get(file):
-        raise BatchfixError(
-            f"The table {str(path)!r} must have the sha256 {hashes.get(file)!r} of the registry, "
-            f"got {found!r}: it was changed or damaged. Install the package again."
-        )
-    return content
-
-
-def _batch_sizes(n_samples: int, n_batches: int, n_singletons: int) -> list[int]:
-    if n_singletons > n_batches:
-        raise BatchfixError(f"n_singletons must be at most n_batches = {n_batches!r}, got {n_singletons!r}.")
-    n_full = n_batches - n_singletons
-    rest = n_samples - n_singletons
-    if rest < 2 * n_full or (n_full == 0 and rest > 0):
-        needed = "exactly" if n_full == 0 else "at least"
-        raise BatchfixError(
-            f"n_samples must be {needed} {2 * n_full + n_singletons} to fill {n_full} batches of two or "
-            f"more and {n_singletons} of one, got {n_samples!r}. Change n_samples, n_batches or "
-            "n_singletons."
-        )
-    return [rest // n_full + (b < rest % n_full) for b in range(n_full)] + [1] * n_singletons
-
-
-def _case_counts(sizes: list[int], confounding: float) -> list[int]:
-    """Cases in each batch: running totals are rounded, so that no rounding error adds up."""
-    signs = np.where(np.arange(len(sizes)) % 2 == 0, 1.0, -1.0)
-    wanted = np.cumsum(np.asarray(sizes) * (1.0 + signs * confounding) / 2.0)
-    # 9 decimals: the sum's own rounding error must not move a half.
-    totals = np.floor(np.round(wanted, 9) + 0.5).astype(int)
-    return [int(k) for k in np.diff(totals, prepend=0)]
 
 
 def _batch_effects(
@@ -333,43 +197,3 @@ def _batch_effects(
     # 1 / Gamma(a) has mean 1 / (a - 1) and squared coefficient of variation 1 / (a - 2).
     a = 2.0 + max(scale, 1e-8) ** -2.0
     return gamma, np.sqrt(level * (a - 1.0) / rng.standard_gamma(a, shape))
-
-
-def _names(prefix: str, n: int) -> list[str]:
-    """Names that sort as their numbers do."""
-    width = len(str(n))
-    return [f"{prefix}{i:0{width}d}" for i in range(1, n + 1)]
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r}.")
-    if value < least:
-        raise BatchfixError(f"{name} must be at least {least}, got {value!r}.")
-
-
-def _check_number(name: str, value: Any, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}.")
-    if not 0 <= float(value) <= most:
-        raise BatchfixError(f"{name} must be between 0 and {most:g}, got {value!r}.")
-
-
-def _float_type(dtype: DTypeLike) -> np.dtype[Any]:
-    try:
-        kind = np.dtype(dtype)
-    except TypeError:
-        kind = np.dtype(object)
-    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}.")
-    return kind
-
-
-def _generator(random_state: Any) -> np.random.Generator:
-    try:
-        return np.random.default_rng(random_state)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            "random_state must be None, a non-negative integer, or a numpy Generator or SeedSequence, "
-            f"got {random_state!r}."
-        ) from error
