@@ -18,6 +18,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import InvalidParameterError, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
+from ..core import naming
 from ..core.affine import Affine, Frame
 from ..core.design import Column, Factor, codes_of, encode, kept_of, repr_labels, slices
 from ..core.estimability import check_estimable, nearly_redundant
@@ -201,6 +202,12 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
                 f"{other.n_features_in_} of them"
                 f"{'' if self.n_features_in_ != other.n_features_in_ else ' under different names'}."
             )
+        numbered = self._numbered or other._numbered
+        if numbered != (other._numbered or numbered):
+            raise MergeError(
+                "Both correctors must have the same features in the same order, got columns "
+                f"{naming.some(self._numbered or ())} and {naming.some(other._numbered or ())}."
+            )
         mine, theirs = self._batch_names, other._batch_names
         if mine != theirs and len(mine) > 1 and len(theirs) > 1:
             raise MergeError(f"Both correctors must have the same batch factors in one order, got {mine} and {theirs}.")
@@ -208,7 +215,7 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         other._refuse_adapted("merge")
         self._check_same_labelling(other._labelled)
         merged = copying.copy(self)
-        merged._batch_names = mine or theirs
+        merged._batch_names, merged._numbered = mine or theirs, numbered
         merged.statistics_ = self.statistics_ + other.statistics_
         merged._solution = None
         return merged

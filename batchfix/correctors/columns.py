@@ -90,7 +90,8 @@ def _levels(values: Any, what: str) -> np.ndarray:
     if isinstance(dtype, pd.CategoricalDtype) and (
         pd.api.types.is_float_dtype(dtype.categories) or isinstance(dtype.categories.dtype, pd.IntervalDtype)
     ):
-        values = pd.Series(values).astype(object).map(str, na_action="ignore")
+        whole = not isinstance(dtype.categories.dtype, pd.IntervalDtype) and (dtype.categories % 1 == 0).all()
+        values = pd.Series(values).astype(object).map(int if whole else str, na_action="ignore")
     return inputs.as_labels(values, what)
 
 

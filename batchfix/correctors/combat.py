@@ -303,7 +303,10 @@ class ComBat(BatchwiseCorrector):
     def _by_position(self, where: Any, rows: Rows) -> Any:
         """Put a mask with names in the order of X."""
         names = getattr(self, "feature_names_in_", None)
-        names = None if names is None else pd.Index(names[self._features])
+        if names is not None:
+            names = pd.Index(names[self._features])
+        elif self._numbered is not None:
+            names = pd.Index(self._numbered)
         index = rows.source.index if isinstance(rows.source, pd.DataFrame) else None
         if inputs.is_named(where) and not isinstance(where, pd.DataFrame):  # polars or a mapping: rows by position
             where = pd.DataFrame(inputs.as_columns(where, index, len(rows.X), "scale_where"), index=index)

@@ -59,7 +59,7 @@ class RowReader(BaseEstimator):
     _features: slice | np.ndarray
     _consumed: list[Any]
     _batch_names: list[str]
-    _numbered: np.ndarray | None
+    _numbered: list[Any] | None
 
     def _keys(self) -> dict[str, list[Key]]:
         """Keys by what they name."""
@@ -273,14 +273,14 @@ class RowReader(BaseEstimator):
             )
 
     def _check_numbered(self, X: Any, *, reset: bool) -> None:
-        """Columns that are numbered, whose order scikit-learn does not check."""
+        """Columns whose names are no text (numbers, dates, tuples), and whose order scikit-learn does not check."""
         numbered = None
-        if isinstance(X, pd.DataFrame) and pd.api.types.infer_dtype(X.columns) == "integer":
-            numbered = X.columns.to_numpy(np.int64)
+        if isinstance(X, pd.DataFrame) and not hasattr(self, "feature_names_in_"):
+            numbered = X.columns.to_list()
         if reset:
             self._numbered = numbered
-        elif numbered is not None and self._numbered is not None and not np.array_equal(numbered, self._numbered):
-            _compare(self._numbered.tolist(), numbered.tolist())
+        elif numbered is not None and self._numbered is not None and numbered != self._numbered:
+            _compare(self._numbered, numbered)
 
     def _feature(self, j: int) -> str:
         """Name of feature j as a person knows it."""

@@ -536,3 +536,41 @@ def test_what_is_kept_and_removed_alike_is_named_and_no_bystander():
         LinearCorrector().fit(
             X, batch=BATCH, keep={"group": GROUP, "age": AGE}, nuisance={"oper": GROUP, "dose": RNG.normal(size=N)}
         )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [range(P), np.linspace(100.5, 900.5, P), pd.date_range("2026-01-01", periods=P), [("m", i) for i in range(P)]],
+    ids=["whole", "m/z", "dates", "tuples"],
+)
+@each
+def test_columns_of_any_names_stay_in_order(name, names):
+    table = pd.DataFrame(X)
+    table.columns = pd.Index(names)
+    model = made(name).fit(table, batch=BATCH)
+    turned = table[table.columns[::-1]]
+    with pytest.raises(BatchfixError, match="in their order"):
+        model.transform(turned, batch=BATCH)
+    with pytest.raises(MergeError, match="same features in the same order"):
+        model.merge(made(name).fit(turned, batch=BATCH))
+    adopted = made(name).fit(X, batch=BATCH).merge(model)
+    with pytest.raises(BatchfixError, match="in their order"):
+        adopted.transform(turned, batch=BATCH)
+
+
+def test_scale_where_of_numbered_columns_goes_by_number():
+    where = pd.DataFrame(RNG.random((N, P)) > 0.3)
+    frame = pd.DataFrame(X)
+    want, found = (
+        ComBat(scale_guard=0.5).fit(frame, batch=BATCH, scale_where=mask).transform(frame, batch=BATCH)
+        for mask in (where, where[where.columns[::-1]])
+    )
+    assert_array_equal(found, want)
+
+
+def test_whole_categories_of_another_dtype_are_the_same_levels():
+    codes = pd.Categorical(STAGE)
+    model = ComBat().fit(X, batch=BATCH, keep={"stage": codes})
+    want = model.transform(X, batch=BATCH, keep={"stage": codes})
+    for same in (pd.Categorical(STAGE.astype(float)), STAGE):
+        assert_array_equal(model.transform(X, batch=BATCH, keep={"stage": same}), want)
