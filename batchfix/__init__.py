@@ -6,7 +6,7 @@ Choose which cells share statistics. Estimate their moments. Shrink them if they
 from typing import TYPE_CHECKING, Any
 
 from . import datasets, exceptions, pp
-from .correctors import BatchCorrector, ComBat, LinearCorrector
+from .correctors import BatchCorrector, ComBat, LinearCorrector, LogRatio
 
 if TYPE_CHECKING:
     from . import nn as nn
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["BatchCorrector", "ComBat", "LinearCorrector", "datasets", "exceptions", "pp"]
+__all__ = ["BatchCorrector", "ComBat", "LinearCorrector", "LogRatio", "datasets", "exceptions", "pp"]
 
 
 def __getattr__(name: str) -> Any:

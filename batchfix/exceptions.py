@@ -80,6 +80,10 @@ class DroppedStatisticsWarning(BatchfixWarning):
     """A layer's running statistics have no place in the layer that replaces it."""
 
 
+class PseudocountWarning(BatchfixWarning):
+    """A pseudocount stands for zeros, and makes an effect of sequencing depth."""
+
+
 class EstimabilityWarning(BatchfixWarning):
     """Some effects of some features cannot be estimated from the observed rows."""
 

@@ -3,5 +3,6 @@
 from .batch import BatchCorrector
 from .combat import ComBat
 from .linear import LinearCorrector
+from .log_ratio import LogRatio
 
-__all__ = ["BatchCorrector", "ComBat", "LinearCorrector"]
+__all__ = ["BatchCorrector", "ComBat", "LinearCorrector", "LogRatio"]
