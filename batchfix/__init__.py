@@ -6,7 +6,7 @@ Choose which cells share statistics. Estimate their moments. Shrink them if they
 from typing import TYPE_CHECKING, Any
 
 from . import datasets, exceptions, pp
-from .correctors import BatchCorrector, ComBat, LinearCorrector, LogRatio
+from .correctors import BatchCorrector, ComBat, CompositionalCorrector, LinearCorrector, LogRatio
 
 if TYPE_CHECKING:
     from . import nn as nn
@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["BatchCorrector", "ComBat", "LinearCorrector", "LogRatio", "datasets", "exceptions", "pp"]
+__all__ = [
+    "BatchCorrector",
+    "ComBat",
+    "CompositionalCorrector",
+    "LinearCorrector",
+    "LogRatio",
+    "datasets",
+    "exceptions",
+    "pp",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -80,7 +80,8 @@ class Posterior:
 def shrink_location(location: np.ndarray, prior: Prior, n: np.ndarray | float = 1.0) -> Posterior:
     """Posterior mean of the location alone, with variance 1.
 
-    ComBat with mean_only counts one observation (n = 1) whatever the batch holds, as sva does.
+    ComBat with mean_only counts one observation (n = 1) whatever the batch holds, as sva does. So little moves far:
+    features that a guard leaves unscaled beside scaled ones count what they hold.
     """
     weight = prior.variance[:, None] * n
     mean = prior.mean[:, None]

@@ -2,7 +2,8 @@
 
 from .batch import BatchCorrector
 from .combat import ComBat
+from .compositional import CompositionalCorrector
 from .linear import LinearCorrector
 from .log_ratio import LogRatio
 
-__all__ = ["BatchCorrector", "ComBat", "LinearCorrector", "LogRatio"]
+__all__ = ["BatchCorrector", "ComBat", "CompositionalCorrector", "LinearCorrector", "LogRatio"]

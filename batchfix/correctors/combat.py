@@ -415,7 +415,8 @@ class ComBat(BatchwiseCorrector):
         still = active & ~scaled
         if still.any():
             if self.parametric:
-                part = shrink_location(gamma, prior)
+                # where all are only located sva counts one row a batch; where some are, each counts its own
+                part = shrink_location(gamma, prior, n if scaled.any() else 1.0)
             else:
                 part = shrink_nonparametric(n[:, among], gamma[:, among], delta[:, among], mean_only=True)
                 part = Posterior.at_once(_widen(part.location, active), _widen(part.variance, active))

@@ -12,7 +12,6 @@ from __future__ import annotations
 from numbers import Integral
 from types import MethodType
 from typing import Any, ClassVar, Self
-from warnings import warn
 
 import numpy as np
 from scipy.sparse import issparse
@@ -26,6 +25,7 @@ from ..core.naming import nearest
 from ..core.partition import BinaryPartition
 from ..core.zeros import POLICIES, ZeroPolicy
 from ..exceptions import BatchfixError, PseudocountWarning
+from . import notices
 
 FLOATS = [np.float64, np.float32]
 
@@ -206,11 +206,10 @@ class LogRatio(TransformerMixin, BaseEstimator):
             self.partition_ = partition
         self.zeros_ = self._policy(X)
         if self.zeros_.depends_on_depth:
-            warn(
+            notices.warn(
                 "What stands for zero must not go with depth, or batches of other depth become other compositions; a "
                 "pseudocount does. Choose zeros='half_minimum' unless all samples are equally deep.",
                 PseudocountWarning,
-                stacklevel=4,
             )
 
     def _policy(self, X: Any) -> ZeroPolicy:
