@@ -113,14 +113,3 @@ def effects(
 def batch_frame(gamma: np.ndarray, delta: np.ndarray, target: Frame) -> Frame:
     """Frame of a batch whose effects in the common frame are (gamma, delta)."""
     return Frame(target.location + gamma * target.scale, target.scale * np.sqrt(delta))
-
-
-def by_feature(present: np.ndarray, n: np.ndarray) -> bool:
-    """Whether presence (B, p) was declared of whole features: each present wherever observed, or nowhere."""
-    return bool(((present == n).all(axis=0) | (present == 0).all(axis=0)).all())
-
-
-def scale_allowed(present: np.ndarray, n: np.ndarray, share: float) -> np.ndarray:
-    """Features (p,) that are present in at least `share` of the observed values of every batch."""
-    # a share such as 0.2 of 5 rows is 1 row, whatever 0.2 * 5 rounds to
-    return np.asarray((present >= share * n * (1 - 1e-12)).all(axis=0))

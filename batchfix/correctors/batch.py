@@ -25,7 +25,7 @@ from ..exceptions import (
     UnmergeableError,
 )
 from .applying import NewBatch, Solution
-from .base import BatchwiseCorrector
+from .guard import GuardedCorrector
 from .notices import warn, warn_constant
 from .rows import Rows
 from .tables import Key
@@ -49,7 +49,7 @@ class _WhereMomentsAdd:
         return MethodType(self.method, corrector)
 
 
-class BatchCorrector(BatchwiseCorrector):
+class BatchCorrector(GuardedCorrector):
     """Correction of location and scale by batch, feature by feature.
 
         x* = location + (x - location_b) scale / scale_b
@@ -66,6 +66,9 @@ class BatchCorrector(BatchwiseCorrector):
         location 0 and scale 1, which leaves no room for a reference batch.
     shrinkage : {None, "eb"}, default None
         "eb" shrinks each batch's location and variance across features, as ComBat does.
+    scale_guard : float in (0, 1], optional
+        Scale a feature only if it is present in at least this share (0.2, say) of every batch; else only locate it. See
+        ComBat.
     batch_key, keep_keys, keep_factors, keep_numbers, keep_at_transform, keep_y, reference_batch, handle_unknown, copy
         See ComBat. What is kept needs location "mean" and scale "std" or None.
 
@@ -89,7 +92,7 @@ class BatchCorrector(BatchwiseCorrector):
     [6.0, 8.0, 6.0, 8.0]
     """
 
-    _parameter_constraints = BatchwiseCorrector._parameter_constraints | {
+    _parameter_constraints = GuardedCorrector._parameter_constraints | {
         "location": [StrOptions({"mean", "median"}), None],
         "scale": [StrOptions({"std", "mad"}), None],
         "target": [StrOptions({"pooled", "standard"})],
@@ -103,6 +106,7 @@ class BatchCorrector(BatchwiseCorrector):
         scale: str | None = "std",
         target: str = "pooled",
         shrinkage: str | None = None,
+        scale_guard: float | None = None,
         batch_key: Key | None = None,
         keep_keys: Sequence[Key] | None = None,
         keep_factors: Sequence[str] | None = None,
@@ -117,6 +121,7 @@ class BatchCorrector(BatchwiseCorrector):
         self.scale = scale
         self.target = target
         self.shrinkage = shrinkage
+        self.scale_guard = scale_guard
         self.batch_key = batch_key
         self.keep_keys = keep_keys
         self.keep_factors = keep_factors
@@ -142,9 +147,11 @@ class BatchCorrector(BatchwiseCorrector):
         return self.location == "median" or self.scale == "mad"
 
     @_WhereMomentsAdd
-    def partial_fit(self, X: Any, y: Any = None, *, batch: Any = None, keep: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, *, batch: Any = None, keep: Any = None, scale_where: Any = None
+    ) -> Self:
         """Add rows to what is known, as `fit` has its parameters; not with a median or a MAD, which do not add up."""
-        return super().partial_fit(X, y, batch=batch, keep=keep)
+        return super().partial_fit(X, y, batch=batch, keep=keep, scale_where=scale_where)
 
     @property
     def _needs_residuals(self) -> bool:
@@ -177,8 +184,8 @@ class BatchCorrector(BatchwiseCorrector):
             )
         return super()._measure(rows, **extra)
 
-    def _reduce(self, rows: Rows, columns: Sequence[Column], z: np.ndarray) -> BatchStatistics:
-        statistics = super()._reduce(rows, columns, z)
+    def _reduce(self, rows: Rows, columns: Sequence[Column], z: np.ndarray, scale_where: Any = None) -> BatchStatistics:
+        statistics = super()._reduce(rows, columns, z, scale_where)
         if not self._robust:
             return statistics
         groups = Groups.of(rows.first.codes, len(rows.first.values))
@@ -190,9 +197,10 @@ class BatchCorrector(BatchwiseCorrector):
         reference = self._reference(statistics.batches)
         measured = self._measured(statistics, fit.location, fit.rss)
         flat = core.without_spread(measured, statistics.eps)
+        scaled = np.ones(flat.shape[1], dtype=bool) if self.scale is None else self._may_scale(statistics)
         if self.scale is not None and len(fit.n) > 1:
-            self._warn_flat(statistics, flat, fit.n)
-        measured = Frame(measured.location, np.where(flat, np.nan, measured.scale))
+            self._warn_flat(statistics, flat & scaled, fit.n)
+        measured = Frame(measured.location, np.where(flat | ~scaled, np.nan, measured.scale))
         pooled = core.pooled_frame(measured, fit.n, statistics.moments.rows)
         target = pooled
         if reference is not None:
@@ -219,6 +227,8 @@ class BatchCorrector(BatchwiseCorrector):
         measured = self._measured(new.statistics, new.location, new.rss)
         # a feature without spread in fit has no scale to be brought to
         flat = core.without_spread(measured, new.statistics.eps) | ~varies
+        if self.scale is not None and not flat.all():
+            flat = flat | ~self._may_scale_new(new.statistics)
         measured = Frame(measured.location, np.where(flat, np.nan, measured.scale))
         source = self._asked(self._source(measured, new.n, target, varies))
         return source, solution.details | {"frame": source}

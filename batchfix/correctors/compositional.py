@@ -20,23 +20,26 @@ from sklearn.utils._param_validation import HasMethods, InvalidParameterError, S
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
+from ..core.audit import Audit, audit_compositions
+from ..core.depth import MANUFACTURED, DepthCheck, between, leading_correlation
 from ..core.design import codes_of
 from ..core.log_ratios import clr, rclr
+from ..core.presence import present_ratios, scale_allowed_of_cells
 from ..core.simplex import depths, whole_counts
 from ..core.zeros import POLICIES, HalfMinimum
 from ..exceptions import BatchfixError, MissingFeatureWarning, PseudocountWarning
 from .amounts import AmountReader, Amounts, are_whole, scale_of
-from .audit import Audit, audit_compositions
 from .base import REQUESTS, UNKNOWN, BatchwiseCorrector
 from .batch import BatchCorrector
 from .combat import ComBat
-from .depth import MANUFACTURED, DepthCheck, between, leading_correlation
-from .guard import SHARE, GuardedBatchCorrector, may_scale, present_ratios
 from .log_ratio import LogRatio, MethodAndParameter
 from .notices import some, warn
 from .tables import Key, is_polars
 
 OUTPUTS = ("log_ratio", "composition", "counts", "abundance")
+
+SHARE = 0.2
+"""A log-ratio is scaled if its parts are present in this share of the samples of every batch."""
 
 logger = logging.getLogger(__name__)
 
@@ -388,10 +391,9 @@ class CompositionalCorrector(TransformerMixin, AmountReader):
         inner: Any = BatchCorrector(scale=None) if self.corrector is None else clone(self.corrector)
         ours = {"batch_key": self.batch_key, "keep_keys": self.keep_keys, "handle_unknown": self.handle_unknown}
         inner.set_params(**{name: value for name, value in ours.items() if value is not None}, copy=True)
-        if isinstance(inner, ComBat) and not inner.mean_only and inner.scale_guard is None:
+        scales = (isinstance(inner, ComBat) and not inner.mean_only) or getattr(inner, "scale", None) is not None
+        if scales and inner.scale_guard is None:
             inner.set_params(scale_guard=SHARE)
-        if type(inner) is BatchCorrector and inner.scale is not None:
-            inner = GuardedBatchCorrector(**inner.get_params(deep=False))
         return inner
 
     @property
@@ -400,7 +402,7 @@ class CompositionalCorrector(TransformerMixin, AmountReader):
 
     def _scalable(self, table: Amounts) -> np.ndarray:
         """Log-ratios (p,) that are present in enough samples of every batch of these rows."""
-        return may_scale(self._present(table.values), table.batch().codes, self._inner.scale_guard)
+        return scale_allowed_of_cells(self._present(table.values), table.batch().codes, self._inner.scale_guard)
 
     def _present(self, values: np.ndarray) -> np.ndarray:
         fitted = self.log_ratio_

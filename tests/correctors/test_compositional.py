@@ -19,11 +19,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from batchfix import BatchCorrector, ComBat, LinearCorrector, LogRatio
+from batchfix.core.audit import audit_compositions
+from batchfix.core.presence import present_ratios
 from batchfix.core.simplex import closure
 from batchfix.correctors.amounts import scale_of
-from batchfix.correctors.audit import audit_compositions
 from batchfix.correctors.compositional import CompositionalCorrector
-from batchfix.correctors.guard import present_ratios
 from batchfix.datasets import make_microbes
 from batchfix.exceptions import (
     AdaptationWarning,

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.compositions import as_table, row_totals
-from ..core.simplex import closure, depths
 from ..exceptions import AlignmentError
+from .compositions import as_table, row_totals
+from .simplex import closure, depths
 
 RESTORED = 1e-6
 """Largest relative error of a row's sum at which its depth counts as given back."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import svds
 
-from ..core.groups import Groups, group_moments
+from .groups import Groups, group_moments
 
 MANUFACTURED = 0.01
 """A zero policy that adds more than this to the share of variance between batches makes a batch effect."""
