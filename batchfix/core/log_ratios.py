@@ -277,3 +277,16 @@ def _reference_column(reference: int, parts: int) -> int:
             f"The reference must be one of the {parts} parts, 0 to {parts - 1} (or -1 for the last); got {reference!r}."
         )
     return int(reference) % parts
+
+
+def recentred(restored: np.ndarray, of_one_more: np.ndarray) -> np.ndarray:
+    """Log-ratios that sum to 0, of what is put back from log-ratios z, and from z + 1.
+
+    Closing has lost a constant c a row, where a corrector scales. What is put back of z + c is affine in c, and its sum
+    was 0: sum(z) + c (sum(z + 1) - sum(z)) = 0.
+    """
+    step = of_one_more - restored
+    slope = np.nansum(step, axis=1, keepdims=True)
+    c = -np.nansum(restored, axis=1, keepdims=True) / np.where(slope > 0, slope, 1.0)
+    centred: np.ndarray = restored + c * step
+    return centred

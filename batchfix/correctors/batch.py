@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from types import MethodType
 from typing import Any, Self
 
 import numpy as np
@@ -24,29 +23,12 @@ from ..exceptions import (
     TooFewFeaturesError,
     UnmergeableError,
 )
+from .adding import WhereItAdds
 from .applying import NewBatch, Solution
 from .guard import GuardedCorrector
 from .notices import warn, warn_constant
 from .rows import Rows
 from .tables import Key
-
-
-class _WhereMomentsAdd:
-    """A method that is absent, with the reason, where medians would have to add up."""
-
-    def __init__(self, method: Callable[..., Any]) -> None:
-        self.method = method
-        self.__doc__ = method.__doc__
-
-    def __get__(self, corrector: BatchCorrector | None, owner: type | None = None) -> Callable[..., Any]:
-        if corrector is None:
-            return self.method
-        if corrector._robust:
-            raise UnmergeableError(
-                "partial_fit must be given statistics that add up, got a median or a MAD, which do not. "
-                "Use location='mean' and scale='std', or fit on all rows at once."
-            )
-        return MethodType(self.method, corrector)
 
 
 class BatchCorrector(GuardedCorrector):
@@ -146,12 +128,19 @@ class BatchCorrector(GuardedCorrector):
     def _robust(self) -> bool:
         return self.location == "median" or self.scale == "mad"
 
-    @_WhereMomentsAdd
+    @WhereItAdds
     def partial_fit(
         self, X: Any, y: Any = None, *, batch: Any = None, keep: Any = None, scale_where: Any = None
     ) -> Self:
         """Add rows to what is known, as `fit` has its parameters; not with a median or a MAD, which do not add up."""
         return super().partial_fit(X, y, batch=batch, keep=keep, scale_where=scale_where)
+
+    def _check_adds(self) -> None:
+        if self._robust:
+            raise UnmergeableError(
+                "partial_fit must be given statistics that add up, got a median or a MAD, which do not. "
+                "Use location='mean' and scale='std', or fit on all rows at once."
+            )
 
     @property
     def _needs_residuals(self) -> bool:

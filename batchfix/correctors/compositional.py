@@ -9,42 +9,31 @@ log-ratios taken, corrected by any corrector, and given out as such, as proporti
 from __future__ import annotations
 
 import copy as copying
-import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import TransformerMixin, clone
-from sklearn.utils._param_validation import HasMethods, InvalidParameterError, StrOptions
-from sklearn.utils._set_output import _get_output_config
+from sklearn.base import TransformerMixin
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..core.audit import Audit, audit_compositions
-from ..core.depth import MANUFACTURED, DepthCheck, between, leading_correlation
-from ..core.design import codes_of
-from ..core.log_ratios import clr, rclr
-from ..core.presence import present_ratios, scale_allowed_of_cells
-from ..core.simplex import depths, whole_counts
-from ..core.zeros import POLICIES, HalfMinimum
-from ..exceptions import BatchfixError, MissingFeatureWarning, PseudocountWarning
-from .amounts import AmountReader, Amounts, are_whole, scale_of
-from .base import REQUESTS, UNKNOWN, BatchwiseCorrector
-from .batch import BatchCorrector
-from .combat import ComBat
-from .log_ratio import LogRatio, MethodAndParameter
-from .notices import some, warn
-from .tables import Key, is_polars
+from ..core.depth import DepthCheck
+from ..core.log_ratios import recentred
+from ..core.zeros import POLICIES
+from ..exceptions import BatchfixError, MergeError
+from .adding import WhereItAdds
+from .amounts import Amounts, scale_of
+from .base import REQUESTS, UNKNOWN
+from .log_ratio import MethodAndParameter
+from .ratios import RatioCorrection
+from .tables import Key
 
 OUTPUTS = ("log_ratio", "composition", "counts", "abundance")
 
-SHARE = 0.2
-"""A log-ratio is scaled if its parts are present in this share of the samples of every batch."""
 
-logger = logging.getLogger(__name__)
-
-
-class CompositionalCorrector(TransformerMixin, AmountReader):
+class CompositionalCorrector(TransformerMixin, RatioCorrection):
     """Correction of compositions (counts, proportions, percentages) between batches, in log-ratio space.
 
     Only ratios of parts mean something, and depth is an artefact: rows are closed, zeros dealt with on the proportion
@@ -103,6 +92,7 @@ class CompositionalCorrector(TransformerMixin, AmountReader):
     """
 
     __metadata_request__fit = REQUESTS
+    __metadata_request__partial_fit = REQUESTS
     __metadata_request__transform = REQUESTS
     __metadata_request__inverse_transform = REQUESTS
 
@@ -170,6 +160,35 @@ class CompositionalCorrector(TransformerMixin, AmountReader):
         self._learn(X, y, {"batch": batch, "keep": keep})
         return self
 
+    @WhereItAdds
+    def partial_fit(self, X: Any, y: Any = None, *, batch: Any = None, keep: Any = None) -> Self:
+        """Add rows to what is known: the same as one fit on all rows, in any chunks. Parameters are those of `fit`.
+
+        What becomes of zeros must then not be learned from the rows: give `zeros` a policy with its number, such as
+        ``HalfMinimum(1e-6)``, or use output="abundance".
+        """
+        self._learn(X, y, {"batch": batch, "keep": keep}, add=True)
+        return self
+
+    def merge(self, other: Self) -> Self:
+        """Return a new corrector, fitted as if to the rows of both; neither needs to see the other's rows.
+
+        Both must have filled zeros alike: see `partial_fit`.
+
+        Raises
+        ------
+        MergeError
+            Other parameters or parts, zeros filled otherwise, or statistics that do not add up.
+        """
+        check_is_fitted(self)
+        if type(other) is not type(self):
+            raise MergeError(f"Only two of a kind merge, got {type(self).__name__} and {type(other).__name__}.")
+        check_is_fitted(other)
+        self._check_same_ratios(other)
+        merged = copying.copy(self)
+        merged.corrector_ = self.corrector_.merge(other.corrector_)
+        return merged
+
     def fit_transform(self, X: Any, y: Any = None, *, batch: Any = None, keep: Any = None) -> Any:
         """`fit`, then `transform` of the same rows."""
         table, Z = self._learn(X, y, {"batch": batch, "keep": keep})
@@ -235,7 +254,7 @@ class CompositionalCorrector(TransformerMixin, AmountReader):
         table = Amounts(values, labels, X)
         restored = self._put_back(Z, table)
         if self.output != "log_ratio" and self._kind in ("clr", "rclr"):
-            restored = _centred(restored, self._put_back(Z + 1, table))
+            restored = recentred(restored, self._put_back(Z + 1, table))
         return self._wrap(self._composition(restored, total), X, self._parts_out())
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -282,234 +301,6 @@ class CompositionalCorrector(TransformerMixin, AmountReader):
             )
         return self._check_depth(table)
 
-    def _check_depth(self, table: Amounts) -> DepthCheck:
-        labels = table.batch()
-        counts = depths(table.values).astype(np.float64)
-        Z = rclr(table.values) if self._kind == "rclr" else clr(self.log_ratio_.zeros_.fill(table.values))
-        fixed = Z
-        if self.log_ratio_.zeros_.depends_on_depth:
-            fixed = clr(HalfMinimum.learn(table.values).fill(table.values))
-        found = DepthCheck(
-            correlation=leading_correlation(np.nan_to_num(Z), np.log(counts)),
-            between_batches=between(np.log(counts)[:, None], labels.codes),
-            by_batch={
-                label: float(np.median(counts[labels.codes == k])) for k, label in enumerate(labels.values.tolist())
-            },
-            batch_share=between(Z, labels.codes),
-            batch_share_fixed=between(fixed, labels.codes),
-        )
-        if found.manufactured > MANUFACTURED:
-            warn(
-                f"What stands for zero must not go with depth, got a batch effect that it makes: "
-                f"{found.batch_share:.3f} of the variance of log-ratios lies between batches, "
-                f"{found.batch_share_fixed:.3f} with one proportion for all zeros. Set zeros='half_minimum'.",
-                PseudocountWarning,
-            )
-        return found
-
-    # ---- reading
-
-    @property
-    def _kind(self) -> str:
-        """The log-ratios; those of output="abundance" leave zeros out."""
-        kind: str = vars(self)["transform"]
-        return "rclr" if self.output == "abundance" else kind
-
-    def _log_ratios(self, table: Amounts) -> np.ndarray:
-        return np.asarray(self.log_ratio_.transform(self._named_parts(table.values)))
-
-    def _named_parts(self, values: np.ndarray) -> Any:
-        names = getattr(self, "feature_names_in_", None)
-        return values if names is None else pd.DataFrame(values, columns=names[self._features], copy=False)
-
-    def _named_ratios(self, Z: np.ndarray, table: Amounts) -> Any:
-        """Log-ratios as the corrector sees them: with the rows' index, so that labels are aligned, and names."""
-        if table.index is None:
-            return Z
-        return pd.DataFrame(Z, index=table.index, columns=self._ratio_names, copy=False)
-
-    # ---- learning
-
-    def _learn(self, X: Any, y: Any, labels: dict[str, Any]) -> tuple[Amounts, np.ndarray]:
-        """Fit; whatever goes wrong, what was known before stays."""
-        before = dict(vars(self))
-        try:
-            return self._learn_rows(X, y, labels)
-        except BaseException:
-            self.__dict__ = before
-            raise
-
-    def _learn_rows(self, X: Any, y: Any, labels: dict[str, Any]) -> tuple[Amounts, np.ndarray]:
-        self._check_parameters()
-        self._inner = self._prepared()
-        self._named: dict[str, list[Key]] = self._inner._keys()
-        table = self._read(X, labels, reset=True)
-        self.scale_of_input_ = scale_of(table.values)
-        logger.info("CompositionalCorrector took X for %s.", self.scale_of_input_)
-        if self.output == "counts" and self.scale_of_input_ != "counts":
-            raise BatchfixError(
-                f"output='counts' must be given counts, got {self.scale_of_input_}. Give the counts, or set "
-                "output='composition' or 'abundance'."
-            )
-        zeros = "auto" if self.output == "abundance" else self.zeros
-        self.log_ratio_ = LogRatio(self._kind, zeros=zeros, reference=self.reference, partition=self.partition)
-        self.log_ratio_.fit(self._named_parts(table.values))
-        self._ratio_names = self.log_ratio_.get_feature_names_out(
-            np.asarray(_check_feature_names_in(self), dtype=object)[self._features]
-        )
-        self._warn_unseen(table.values)
-        Z = self._log_ratios(table)
-        inner = clone(self._inner).set_params(**{f"{what}_key{'s' * (what != 'batch')}": None for what in self._named})
-        extra = {"scale_where": self._scalable(table)} if self._guarded else {}
-        self.corrector_ = inner.fit(self._named_ratios(Z, table), y, **table.labels, **extra)
-        if self.log_ratio_.zeros_.depends_on_depth and "batch" in table.labels:
-            self._check_depth(table)
-        return table, Z
-
-    def _check_parameters(self) -> None:
-        try:
-            self._validate_params()
-        except InvalidParameterError as error:
-            raise BatchfixError(str(error)) from error
-        if self.corrector is not None and not isinstance(self.corrector, BatchwiseCorrector):
-            raise BatchfixError(
-                f"corrector must be a corrector with statistics per batch, such as ComBat(), got {self.corrector!r}."
-            )
-        if self.output != "abundance":
-            return
-        kind = vars(self)["transform"]
-        if kind not in ("clr", "rclr"):
-            raise BatchfixError(
-                f"output='abundance' leaves zeros out, which {kind} cannot; got transform={kind!r}. "
-                "Set transform='rclr'."
-            )
-        if isinstance(self.zeros, str) and self.zeros not in ("auto", "keep"):
-            raise BatchfixError(f"output='abundance' keeps zeros; got zeros={self.zeros!r}. Set zeros='keep'.")
-
-    def _prepared(self) -> Any:
-        """The corrector of log-ratios, with the keys given here, and guarded if it scales."""
-        inner: Any = BatchCorrector(scale=None) if self.corrector is None else clone(self.corrector)
-        ours = {"batch_key": self.batch_key, "keep_keys": self.keep_keys, "handle_unknown": self.handle_unknown}
-        inner.set_params(**{name: value for name, value in ours.items() if value is not None}, copy=True)
-        scales = (isinstance(inner, ComBat) and not inner.mean_only) or getattr(inner, "scale", None) is not None
-        if scales and inner.scale_guard is None:
-            inner.set_params(scale_guard=SHARE)
-        return inner
-
-    @property
-    def _guarded(self) -> bool:
-        return getattr(self._inner, "scale_guard", None) is not None
-
-    def _scalable(self, table: Amounts) -> np.ndarray:
-        """Log-ratios (p,) that are present in enough samples of every batch of these rows."""
-        return scale_allowed_of_cells(self._present(table.values), table.batch().codes, self._inner.scale_guard)
-
-    def _present(self, values: np.ndarray) -> np.ndarray:
-        fitted = self.log_ratio_
-        reference, partition = getattr(fitted, "reference_", None), getattr(fitted, "partition_", None)
-        return np.asarray(present_ratios(values > 0, self._kind, reference, partition))
-
-    def _warn_unseen(self, values: np.ndarray) -> None:
-        unseen = np.flatnonzero(values.max(axis=0, initial=0.0) == 0)
-        if len(unseen):
-            warn(
-                f"{some(unseen, self._feature)} 0 in all rows, from which nothing is learned. Leave out what no "
-                "sample has, or fit on more samples.",
-                MissingFeatureWarning,
-            )
-
-    # ---- applying
-
-    def _correct(self, table: Amounts, Z: np.ndarray) -> Any:
-        inner = self._knowing(table, Z)
-        corrected = np.asarray(inner.transform(self._named_ratios(Z, table), **table.labels))
-        match self.output:
-            case "log_ratio":
-                return self._wrap(corrected, table.source, self._ratio_names)
-            case "composition":
-                out = self._composition(corrected, 1.0)
-            case "counts":
-                if not are_whole(table.values):
-                    raise BatchfixError(
-                        f"output='counts' must be given counts, as in fit, got {scale_of(table.values)} that are not "
-                        "whole numbers. Give the counts."
-                    )
-                out = whole_counts(self._composition(corrected, 1.0), depths(table.values))
-            case _:
-                out = self._composition(corrected, depths(table.values))
-        columns = getattr(table.source, "columns", None)
-        names = self._parts_out() if columns is None else [c for c in columns if c not in self._consumed]
-        return self._wrap(out, table.source, names)
-
-    def _knowing(self, table: Amounts, Z: np.ndarray) -> Any:
-        """The corrector that these rows are mapped by: one that was told where parts of new batches are present."""
-        inner = self.corrector_
-        if not self._guarded or inner.handle_unknown != "adapt" or table.labels.get("batch") is None:
-            return inner
-        labels = table.batch()
-        new = np.flatnonzero(codes_of(labels.values, np.sort(inner.batches_)) < 0)
-        if not len(new) or np.bincount(labels.codes)[new].min() < 2:  # the corrector says what is wrong with one row
-            return inner
-        return self._adapted(inner, table, Z, new)
-
-    def _adapted(self, inner: Any, table: Amounts, Z: np.ndarray, new: np.ndarray) -> Any:
-        """Adapt to new batches one by one, each scaled where its own parts are present."""
-        labels = table.batch()
-        for k in new:
-            rows = np.flatnonzero(labels.codes == k)
-            part = Amounts(table.values[rows], table.labels_of(rows), None)
-            inner = inner.adapt(self._bare(Z[rows]), **part.labels, scale_where=self._scalable(part))
-        return inner
-
-    def _bare(self, Z: np.ndarray) -> Any:
-        """Rows whose labels are in order already, under the names that the corrector knows."""
-        names = getattr(self.corrector_, "feature_names_in_", None)
-        return Z if names is None else pd.DataFrame(Z, columns=names, copy=False)
-
-    def _composition(self, Z: np.ndarray, total: Any) -> np.ndarray:
-        """Corrected log-ratios as amounts; rows of NaN stay so."""
-        lost = np.isnan(Z).all(axis=1)
-        if not lost.any():
-            return np.asarray(self.log_ratio_.inverse_transform(Z, total))
-        out = np.full((len(Z), self.log_ratio_.n_features_in_), np.nan, dtype=Z.dtype)
-        if not lost.all():
-            total = np.broadcast_to(total, len(Z))[~lost]
-            out[~lost] = self.log_ratio_.inverse_transform(Z[~lost], total)
-        return out
-
-    def _plain_output(self, X: Any) -> np.ndarray:
-        """What transform returned, as an array."""
-        values = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
-        width = len(self.get_feature_names_out())
-        if values.dtype.kind not in "fiu" or values.ndim != 2 or values.shape[1] != width:
-            raise BatchfixError(
-                f"The table must be numbers in the {width} columns that transform returns, got {values.dtype} of shape "
-                f"{values.shape}. Give its result as it is."
-            )
-        return values if values.dtype.kind == "f" else values.astype(np.float64)
-
-    def _back_to_ratios(self, values: np.ndarray, total: Any) -> tuple[np.ndarray, Any]:
-        if self.output == "log_ratio":
-            return values, 1.0 if total is None else total
-        sums = depths(values) if total is None else total
-        return np.asarray(self.log_ratio_.transform(self._named_parts(values))), sums
-
-    def _put_back(self, Z: np.ndarray, table: Amounts) -> np.ndarray:
-        return np.asarray(self.corrector_.inverse_transform(self._named_ratios(Z, table), **table.labels))
-
-    def _parts_out(self) -> np.ndarray:
-        return np.asarray(_check_feature_names_in(self), dtype=object)[self._features]
-
-    def _wrap(self, out: np.ndarray, source: Any, names: Any) -> Any:
-        """Give back the caller's kind of table, unless set_output asked for another."""
-        if _get_output_config("transform", self)["dense"] != "default":
-            return out
-        if isinstance(source, pd.DataFrame):
-            return pd.DataFrame(out, index=source.index, columns=names, copy=False)
-        if is_polars(source):
-            return type(source)(out, schema=list(names), orient="row")
-        return out
-
     def __sklearn_tags__(self) -> Any:
         """No negative amounts; CSR is read; float32 stays."""
         tags = super().__sklearn_tags__()
@@ -523,16 +314,3 @@ class CompositionalCorrector(TransformerMixin, AmountReader):
 CompositionalCorrector.transform = MethodAndParameter(  # type: ignore[method-assign, assignment]  # as it says
     CompositionalCorrector.transform
 )
-
-
-def _centred(restored: np.ndarray, of_one_more: np.ndarray) -> np.ndarray:
-    """Log-ratios that sum to 0, of what is put back from log-ratios z, and from z + 1.
-
-    Closing has lost a constant c a row, where a corrector scales. What is put back of z + c is affine in c, and its sum
-    was 0: sum(z) + c (sum(z + 1) - sum(z)) = 0.
-    """
-    step = of_one_more - restored
-    slope = np.nansum(step, axis=1, keepdims=True)
-    c = -np.nansum(restored, axis=1, keepdims=True) / np.where(slope > 0, slope, 1.0)
-    centred: np.ndarray = restored + c * step
-    return centred

@@ -22,6 +22,7 @@ from batchfix import BatchCorrector, ComBat, LinearCorrector, LogRatio
 from batchfix.core.audit import audit_compositions
 from batchfix.core.presence import present_ratios
 from batchfix.core.simplex import closure
+from batchfix.core.zeros import HalfMinimum
 from batchfix.correctors.amounts import scale_of
 from batchfix.correctors.compositional import CompositionalCorrector
 from batchfix.datasets import make_microbes
@@ -30,12 +31,14 @@ from batchfix.exceptions import (
     AlignmentError,
     AmbiguousKeepError,
     BatchfixError,
+    MergeError,
     MissingFeatureWarning,
     MissingLabelError,
     NothingToCorrectWarning,
     PseudocountWarning,
     TooFewSamplesError,
     UnknownBatchError,
+    UnmergeableError,
 )
 
 MADE = make_microbes(90, 24, 3, missed=0.05, spread=1.5, confounding=0.2, random_state=3)
@@ -648,3 +651,58 @@ def test_a_part_that_is_nowhere_is_named_and_not_lost(output):
 def test_one_sample_is_enough_once_fitted():
     model = fitted(ARRAY)
     assert_allclose(model.transform(ARRAY[:1], batch=LABELS[:1]), model.transform(ARRAY, batch=LABELS)[:1])
+
+
+# ---- parts and sites
+
+FIXED = HalfMinimum(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("corrector", "how"),
+    [
+        (None, {"zeros": FIXED}),
+        (None, {"zeros": "multiplicative", "transform": "ilr"}),
+        (ComBat(), {"zeros": FIXED}),
+        (BatchCorrector(), {"zeros": FIXED, "transform": "alr"}),
+        (None, {"output": "abundance"}),
+        (LinearCorrector(), {"zeros": FIXED, "output": "counts"}),
+    ],
+    ids=str,
+)
+@quiet
+def test_parts_and_sites_add_up_to_the_whole(corrector, how):
+    whole = CompositionalCorrector(corrector, **how).fit(COUNTS, batch=BATCH)
+    parts = CompositionalCorrector(corrector, **how)
+    for rows in np.array_split(np.random.default_rng(0).permutation(90), 4):
+        parts.partial_fit(COUNTS.iloc[rows], batch=BATCH)
+    odd = np.arange(90) % 2 == 1
+    sites = [CompositionalCorrector(corrector, **how).fit(COUNTS[half], batch=BATCH) for half in (odd, ~odd)]
+    wanted = whole.transform(COUNTS, batch=BATCH)
+    merged = sites[0].merge(sites[1])
+    for found in (parts, merged):
+        assert_allclose(found.transform(COUNTS, batch=BATCH), wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_what_depends_on_all_rows_does_not_add_up():
+    for model in (CompositionalCorrector(), CompositionalCorrector(ComBat(), output="abundance")):
+        assert not hasattr(model, "partial_fit")
+    with pytest.raises(UnmergeableError, match="HalfMinimum"):
+        CompositionalCorrector().partial_fit(COUNTS, batch=BATCH)
+    one, two = (CompositionalCorrector(zeros=HalfMinimum(x)).fit(COUNTS, batch=BATCH) for x in (1e-4, 1e-5))
+    with pytest.raises(MergeError, match="alike"):
+        one.merge(two)
+    with pytest.raises(MergeError, match="output"):
+        one.merge(CompositionalCorrector(zeros=FIXED, output="counts").fit(COUNTS, batch=BATCH))
+    with pytest.raises(MergeError, match="features"):
+        one.merge(CompositionalCorrector(zeros=FIXED).fit(COUNTS.iloc[:, :-1], batch=BATCH))
+
+
+def test_a_part_that_does_not_fit_leaves_what_was_known():
+    model = CompositionalCorrector(zeros=FIXED).partial_fit(COUNTS[:50], batch=BATCH)
+    before = model.transform(COUNTS[:50], batch=BATCH)
+    with pytest.raises(BatchfixError):
+        model.partial_fit(-COUNTS[50:], batch=BATCH)
+    with pytest.raises(AlignmentError):
+        model.partial_fit(COUNTS[50:], batch=["a"])
+    assert_array_equal(model.transform(COUNTS[:50], batch=BATCH), before)
