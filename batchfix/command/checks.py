@@ -11,7 +11,7 @@ import pandas as pd
 from ..adapters.tables import Table, number
 from ..core.naming import some
 from .covariates import covariate_like
-from .methods import METHODS, SCALE_GUARDED
+from .methods import METHODS
 from .names import InputError, joined
 from .terminal import warn
 
@@ -29,10 +29,20 @@ def check_options(args: argparse.Namespace) -> None:
         raise InputError(
             f"--keep needs a method that works with means, and {args.method} works with medians; choose another method"
         )
-    if args.method not in SCALE_GUARDED and args.scale_guard is not None:
+    method = METHODS[args.method]
+    if not method.guarded and args.scale_guard is not None:
+        guarded = [name for name, each in METHODS.items() if each.guarded]
         raise InputError(
-            f"--scale-guard needs --method {' or '.join(SCALE_GUARDED)}, and the method is {args.method}; choose one"
+            f"--scale-guard needs a method that scales ({', '.join(guarded)}), and the method is {args.method}; choose "
+            "one"
         )
+    for option in ("write", "zeros"):
+        if getattr(args, option) is not None and method.composition != "ratios":
+            ratios = [name for name, each in METHODS.items() if each.composition == "ratios"]
+            raise InputError(
+                f"--{option} needs a method of log-ratios ({', '.join(ratios)}), and the method is {args.method}; "
+                "choose one"
+            )
     if args.method == "standardize" and args.reference is not None:
         raise InputError(
             f"--reference leaves a batch as it is, and --method standardize brings every batch to mean 0 and standard "

@@ -21,6 +21,7 @@ from .checks import (
     check_output_is_new,
     look_for_covariates,
 )
+from .compositions import add_composition_options, check_amounts, composition_options, describe_composition
 from .labels import label
 from .methods import METHODS
 from .names import InputError, check_name, joined, split
@@ -31,7 +32,7 @@ from .terminal import progress_bar
 
 def add_correct(commands: Any) -> None:
     """Register `batchfix correct`."""
-    methods = "\n".join(f"  {name:<22} {method.summary}" for name, method in METHODS.items())
+    methods = "\n".join(f"  {name:<25} {method.summary}" for name, method in METHODS.items())
     parser = commands.add_parser(
         "correct",
         help="correct a table of your own",
@@ -41,8 +42,9 @@ def add_correct(commands: Any) -> None:
         "the output unchanged. With --metadata they name columns of that table, joined by sample id. All other\n"
         "columns are measurements and are corrected: name with --ignore what is none (age, sex, ...).",
         epilog=f"methods:\n{methods}\n\n"
-        "example:\n"
-        "  batchfix correct runs.csv -o corrected.csv --batch run --keep group --keep-number age --ignore sex\n\n"
+        "examples:\n"
+        "  batchfix correct runs.csv -o corrected.csv --batch run --keep group --keep-number age --ignore sex\n"
+        "  batchfix correct counts.csv -o fixed.csv --metadata samples.csv --batch study --method clr-location\n\n"
         "COLUMNS are names separated by commas; quote a name that holds one: '\"a,b\",c'.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -76,8 +78,10 @@ def add_correct(commands: Any) -> None:
         "--scale-guard",
         metavar="SHARE",
         type=_share,
-        help="with combat: scale a feature only if it is present in this share of every batch, say 0.2",
+        help="with methods that scale: scale a feature only if it is present in this share of every batch, say 0.2 "
+        "(the default of clr-, ilr- and abundance- methods)",
     )
+    add_composition_options(parser)
     parser.set_defaults(run=run_correct)
 
 
@@ -105,11 +109,17 @@ def run_correct(args: argparse.Namespace) -> None:
     values = pd.DataFrame(table.numbers, index=table.ids, columns=table.number_columns)
     values = values if in_rows else values.T
     look_for_covariates(values, in_rows=in_rows)
+    composition = METHODS[args.method].composition
+    if composition is not None:
+        check_amounts(args, values)
     corrected = _corrected(args, corrector, values, batch, keep, nuisance)
+    written = corrected.astype(int) if args.write == "counts" else corrected
     with progress_bar("writing") as progress:
-        write_table(replace(table, numbers=corrected if in_rows else corrected.T), args.output, progress=progress)
+        write_table(_filled(table, written, in_rows=in_rows), args.output, progress=progress)
 
     print("\n".join(describe(features, args.method, batch, keep, nuisance)))
+    if composition is not None:
+        print("\n".join(describe_composition(corrector, values, corrected)))
     if table.text:
         print(f"carried unchanged: {', '.join(table.text)}")
     print(wrote(args.output, existed))
@@ -150,21 +160,33 @@ def _corrected(
     batch: pd.DataFrame,
     keep: pd.DataFrame,
     nuisance: pd.DataFrame,
-) -> Any:
+) -> pd.DataFrame:
     extra = {"nuisance": nuisance} if len(nuisance.columns) else {}
     try:
-        return corrector.fit_transform(
+        corrected: pd.DataFrame = corrector.fit_transform(
             values,
             batch=batch if len(batch.columns) > 1 else batch.iloc[:, 0],
             keep=keep if len(keep.columns) else None,
             **extra,
-        ).to_numpy()
+        )
     except TooFewFeaturesError as error:
         raise InputError(
             f"--method {args.method} learns a batch from all of its features, of which two or more must vary in every "
             f"batch, and {args.input!r} has too few of these ({count(len(values.columns), 'feature')} in all); choose "
             "--method location-scale, which takes each feature by itself"
         ) from error
+    return corrected
+
+
+def _filled(table: Table, corrected: pd.DataFrame, *, in_rows: bool) -> Table:
+    """The table with other numbers, and other names where log-ratios stand for parts."""
+    names = [str(name) for name in corrected.columns]
+    if not in_rows:
+        return replace(table, ids=names, numbers=corrected.to_numpy().T)
+    if names == table.number_columns:
+        return replace(table, numbers=corrected.to_numpy())
+    columns = [*(name for name in table.columns if name in table.text), *names]
+    return replace(table, columns=columns, numbers=corrected.to_numpy())
 
 
 def _make_corrector(args: argparse.Namespace, batch: pd.DataFrame) -> Any:
@@ -188,7 +210,7 @@ def _make_corrector(args: argparse.Namespace, batch: pd.DataFrame) -> Any:
         options["reference_batch"] = tuple(wanted) if several else wanted[0]
     if args.scale_guard is not None:
         options["scale_guard"] = args.scale_guard
-    return METHODS[args.method].make(**options)
+    return METHODS[args.method].make(**options, **composition_options(args))
 
 
 def _method(text: str) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..correctors import BatchCorrector, ComBat, LinearCorrector
+from .compositions import compositional
 
 
 @dataclass(frozen=True)
@@ -17,36 +18,80 @@ class Method:
     Attributes
     ----------
     summary : a line for the help
-    make : makes the corrector from the options `reference_batch` and `scale_guard`
+    make : makes the corrector from the options `reference_batch` and `scale_guard`; `output` and `zeros`
     lone : what is left unscaled where a batch has one sample, which has no spread; None where nothing is scaled
+    guarded : whether it takes `scale_guard`
+    composition : "ratios" of counts or shares, which take `output` and `zeros`; "abundances"; None for other tables
     """
 
     summary: str
     make: Callable[..., Any]
     lone: str | None = None
+    guarded: bool = False
+    composition: str | None = None
 
+
+_LOCATION = partial(BatchCorrector, scale=None)
+_BATCH, _ALL = "such a batch", "every batch"
 
 METHODS = {
-    "combat": Method("shift and scale per batch, shrunk across features (sva's ComBat)", ComBat, "every batch"),
+    "combat": Method("shift and scale per batch, shrunk across features (sva's ComBat)", ComBat, _ALL, guarded=True),
     "combat-nonparametric": Method(
-        "the same with non-parametric priors; slow", partial(ComBat, parametric=False), "every batch"
+        "the same with non-parametric priors; slow", partial(ComBat, parametric=False), _ALL, guarded=True
     ),
     "combat-mean-only": Method("ComBat's shift alone", partial(ComBat, mean_only=True)),
     "linear": Method("shift by least squares (limma's removeBatchEffect); takes --nuisance", LinearCorrector),
-    "location": Method("equal means", partial(BatchCorrector, scale=None)),
-    "location-scale": Method("equal means and standard deviations", BatchCorrector, "such a batch"),
+    "location": Method("equal means", _LOCATION),
+    "location-scale": Method("equal means and standard deviations", BatchCorrector, _BATCH, guarded=True),
     "location-scale-shrunk": Method(
-        "the same, shrunk across features by empirical Bayes", partial(BatchCorrector, shrinkage="eb"), "such a batch"
+        "the same, shrunk across features by empirical Bayes",
+        partial(BatchCorrector, shrinkage="eb"),
+        _BATCH,
+        guarded=True,
     ),
     "robust-location": Method("equal medians", partial(BatchCorrector, location="median", scale=None)),
     "robust-location-scale": Method(
         "equal medians and median absolute deviations",
         partial(BatchCorrector, location="median", scale="mad"),
-        "such a batch",
+        _BATCH,
+        guarded=True,
     ),
     "standardize": Method(
-        "mean 0 and standard deviation 1 within each batch", partial(BatchCorrector, target="standard"), "such a batch"
+        "mean 0 and standard deviation 1 within each batch",
+        partial(BatchCorrector, target="standard"),
+        _BATCH,
+        guarded=True,
     ),
 }
 
-SCALE_GUARDED = ("combat", "combat-nonparametric")
+for _kind, _of in (("clr", "centred log-ratios"), ("ilr", "balances")):
+    METHODS[f"{_kind}-location"] = Method(
+        f"counts or shares: equal means of {_of}", partial(compositional, _LOCATION, _kind), composition="ratios"
+    )
+    METHODS[f"{_kind}-location-scale"] = Method(
+        f"counts or shares: equal means and standard deviations of {_of}",
+        partial(compositional, BatchCorrector, _kind),
+        _BATCH,
+        guarded=True,
+        composition="ratios",
+    )
+    METHODS[f"{_kind}-combat"] = Method(
+        f"counts or shares: ComBat of {_of}",
+        partial(compositional, ComBat, _kind),
+        _ALL,
+        guarded=True,
+        composition="ratios",
+    )
+
+METHODS["abundance-location"] = Method(
+    "counts or shares, zeros kept: each part times one factor a batch",
+    partial(compositional, _LOCATION, "rclr", output="abundance"),
+    composition="abundances",
+)
+METHODS["abundance-location-scale"] = Method(
+    "counts or shares, zeros kept: the same, and equal spread of logarithms",
+    partial(compositional, BatchCorrector, "rclr", output="abundance"),
+    _BATCH,
+    guarded=True,
+    composition="abundances",
+)

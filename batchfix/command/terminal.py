@@ -15,7 +15,13 @@ from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
-from ..exceptions import BatchfixWarning, ConvergenceWarning, NothingToCorrectWarning, SingletonBatchWarning
+from ..exceptions import (
+    BatchfixWarning,
+    ConvergenceWarning,
+    NothingToCorrectWarning,
+    PseudocountWarning,
+    SingletonBatchWarning,
+)
 
 Progress = Callable[[float], object]
 
@@ -26,6 +32,8 @@ IN_OUR_WORDS: dict[type[Warning], str | None] = {
     SingletonBatchWarning: None,
     ConvergenceWarning: "the estimates of some batches did not settle: look for features with extreme values, or "
     "choose --method location-scale",
+    PseudocountWarning: "a pseudocount makes a batch effect where batches differ in depth; choose --zeros half-minimum "
+    "unless all samples are equally deep",
 }
 
 
