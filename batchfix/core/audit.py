@@ -60,7 +60,7 @@ class Audit:
         return (
             f"{self.zeros_filled} of {self.zeros} zeros filled, {self.positives_zeroed} of {self.cells - self.zeros} "
             f"positive cells zeroed, {self.moved:.1%} of a sample moved on average ({self.moved_most:.1%} at most), "
-            f"rows closed to {self.closure_error:.1g}, depth {'' if self.depth_restored else 'not '}given back"
+            f"sums right to {self.closure_error:.1g}, depth {'' if self.depth_restored else 'not '}given back"
         )
 
 
