@@ -284,7 +284,11 @@ def test_single_precision_stays(output):
     found = CompositionalCorrector(output=output).fit_transform(ARRAY.astype(np.float32), batch=LABELS)
     assert found.dtype == np.float32
     wanted = CompositionalCorrector(output=output).fit_transform(ARRAY, batch=LABELS)
-    assert_allclose(found, wanted, rtol=1e-3, atol=1.0 if output == "counts" else 1e-3)
+    if output == "counts":  # a part whose remainder is nearly the largest may get its unit or not
+        assert np.abs(found - wanted).max() <= 1
+        assert (found != wanted).mean() < 0.01
+    else:  # logarithms of up to 15 in size, rounded a few times by 6e-8 of that; as much, relatively, after exp
+        assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 if output == "log_ratio" else 0)
 
 
 def test_sparse_tables_are_read():

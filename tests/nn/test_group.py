@@ -79,7 +79,8 @@ def test_one_loud_head_leaves_the_others_alone(device):
     loud[..., :4] *= 1e4
     layer = bnn.HeadNorm(4).to(device)
     assert_close(layer(loud)[..., 4:], layer(x)[..., 4:], rtol=0, atol=0)
-    assert_close(layer(loud), layer(x), rtol=1e-3, atol=1e-3)
+    # eps = 1e-5 beside a variance of .1 or more (four values a head) is 1e-4 of it, half of that in the scale
+    assert_close(layer(loud), layer(x), rtol=1e-4, atol=1e-4)
     drowned = nn.LayerNorm(16).to(device)(loud)[..., 4:]
     assert drowned.std(-1).max() < 0.01
 
@@ -92,7 +93,7 @@ def test_half_precision(make, dtype, device):
     x = (torch.randn(3, 4, device=device) + 20).to(dtype)
     y = layer(x)
     assert y.dtype == dtype
-    assert_close(y.float(), layer(x.float()), rtol=2e-2, atol=2e-2)
+    assert_close(y.float(), layer(x.float()), rtol=torch.finfo(dtype).eps / 2, atol=1e-5)  # rounded once
     with torch.autocast(device, dtype):
         assert layer(x.float()).isfinite().all()
 
