@@ -20,9 +20,8 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold, cross_val
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from batchfix import BatchCorrector, ComBat, LogRatio
+from batchfix import BatchCorrector, ComBat, CompositionalCorrector, LinearCorrector, LogRatio
 from batchfix.core.simplex import closure
-from batchfix.correctors.compositional import CompositionalCorrector
 
 FOLDER = os.environ.get("BATCHFIX_REAL_DATA")
 pytestmark = [
@@ -188,18 +187,24 @@ def left_out(X, study, labels):
 
 
 @pytest.mark.parametrize(
-    "corrector",
+    ("corrector", "how"),
     [
-        BatchCorrector(scale=None),
-        BatchCorrector(scale=None, keep_y=True, keep_at_transform=False),
-        ComBat(keep_y=True, keep_at_transform=False),
-        BatchCorrector(keep_y=True, keep_at_transform=False),
+        (None, {}),
+        (None, {"transform": "ilr"}),
+        (None, {"output": "abundance"}),
+        (ComBat(), {}),
+        (BatchCorrector(), {"output": "abundance"}),
+        (LinearCorrector(), {}),
+        (BatchCorrector(scale=None, keep_y=True, keep_at_transform=False), {}),
+        (ComBat(keep_y=True, keep_at_transform=False), {}),
+        (BatchCorrector(keep_y=True, keep_at_transform=False), {}),
+        (BatchCorrector(keep_y=True, keep_at_transform=False), {"output": "abundance"}),
     ],
     ids=str,
 )
-def test_inside_the_pipeline_nothing_is_found(crc, corrector):
+def test_inside_the_pipeline_nothing_is_found(crc, corrector, how):
     table, study, cancer = crc
-    model = make_pipeline(CompositionalCorrector(corrector, batch_key="study"), *linear())
+    model = make_pipeline(CompositionalCorrector(corrector, batch_key="study", **how), *linear())
     aucs = []
     for seed, labels in enumerate(shuffled(study, cancer, 20)):
         folds = StratifiedKFold(5, shuffle=True, random_state=seed)

@@ -75,6 +75,11 @@ def check_amounts(args: argparse.Namespace, values: pd.DataFrame) -> None:
             "leave those samples out"
         )
     found = scale_of(values.to_numpy())
+    if args.zeros == "pseudocount" and found != "counts":
+        raise InputError(
+            f"--zeros pseudocount needs a table of counts, and {args.input!r} holds {found}; choose --zeros "
+            "half-minimum"
+        )
     if args.write == "counts" and found != "counts":
         raise InputError(
             f"--write counts needs a table of counts, and {args.input!r} holds {found}; choose --write proportions"

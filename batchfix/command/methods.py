@@ -69,7 +69,7 @@ for _kind, _of in (("clr", "centred log-ratios"), ("ilr", "balances")):
         f"counts or shares: equal means of {_of}", partial(compositional, _LOCATION, _kind), composition="ratios"
     )
     METHODS[f"{_kind}-location-scale"] = Method(
-        f"counts or shares: equal means and standard deviations of {_of}",
+        "counts or shares: the same, and equal spread of what no batch nearly lacks",
         partial(compositional, BatchCorrector, _kind),
         _BATCH,
         guarded=True,

@@ -37,6 +37,8 @@ class Audit:
         Maximum over rows of abs(sum / total - 1), where `total` is what a row was to sum to.
     depth_error : float
         Maximum over rows of abs(sum after / sum before - 1).
+    depth_due : bool
+        Whether rows were to sum to what they did.
     depth_restored : bool
         Whether the latter is at most 1e-6.
     """
@@ -49,6 +51,7 @@ class Audit:
     moved_most: float
     closure_error: float
     depth_error: float
+    depth_due: bool = True
 
     @property
     def depth_restored(self) -> bool:
@@ -60,7 +63,8 @@ class Audit:
         return (
             f"{self.zeros_filled} of {self.zeros} zeros filled, {self.positives_zeroed} of {self.cells - self.zeros} "
             f"positive cells zeroed, {self.moved:.1%} of a sample moved on average ({self.moved_most:.1%} at most), "
-            f"sums right to {self.closure_error:.1g}, depth {'' if self.depth_restored else 'not '}given back"
+            f"sums right to {self.closure_error:.1g}"
+            f"{'' if not self.depth_due else ', depth given back' if self.depth_restored else ', depth not given back'}"
         )
 
 
@@ -108,4 +112,5 @@ def audit_compositions(before: Any, after: Any, total: Any = None) -> Audit:
         moved_most=float(moved.max(initial=0.0)),
         closure_error=float(np.abs(now / due - 1).max(initial=0.0)),
         depth_error=float(np.abs(now / was - 1).max(initial=0.0)),
+        depth_due=total is None,
     )

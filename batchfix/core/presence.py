@@ -13,11 +13,6 @@ import numpy as np
 from .partition import BinaryPartition
 
 
-def by_feature(present: np.ndarray, n: np.ndarray) -> bool:
-    """Whether presence (B, p) was declared of whole features: each present wherever observed, or nowhere."""
-    return bool(((present == n).all(axis=0) | (present == 0).all(axis=0)).all())
-
-
 def scale_allowed(present: np.ndarray, n: np.ndarray, share: float) -> np.ndarray:
     """Features (p,) that are present in at least `share` of the observed values of every batch.
 

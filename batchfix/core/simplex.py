@@ -97,7 +97,7 @@ def whole_counts(X: Any, depth: Any) -> np.ndarray:
 
     Returns
     -------
-    float array of X's shape that holds whole numbers.
+    float64 array of X's shape that holds whole numbers (float32 holds them to 2**24 only).
 
     Raises
     ------
@@ -132,4 +132,4 @@ def whole_counts(X: Any, depth: Any) -> np.ndarray:
         np.add(floor, above, out=y)
         y += tied & (np.cumsum(tied, axis=1) <= left - above.sum(axis=1, keepdims=True))
 
-    return map_rows(kernel, table, shape, AMOUNTS)
+    return map_rows(kernel, table, shape, AMOUNTS, wide=True)

@@ -35,6 +35,8 @@ class BatchStatistics:
         Rounding unit of the coarsest dtype seen.
     present : array (B, p) or None
         Cells declared present (see ComBat's scale_where), counted.
+    by_cell : bool
+        Whether presence was declared of cells, and not of whole features.
     ties : Ties or None
         Commonest values, where presence is to be read off them.
     robust : Frame of arrays (B, p) or None
@@ -46,6 +48,7 @@ class BatchStatistics:
     moments: CoMoments
     eps: float
     present: np.ndarray | None = None
+    by_cell: bool = False
     ties: Ties | None = None
     robust: Frame | None = None
 
@@ -73,6 +76,7 @@ class BatchStatistics:
             moments=a.moments + b.moments,
             eps=max(a.eps, b.eps),
             present=None if a.present is None or b.present is None else a.present + b.present,
+            by_cell=a.by_cell or b.by_cell,
             ties=None if a.ties is None or b.ties is None else a.ties + b.ties,
         )
 

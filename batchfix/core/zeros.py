@@ -20,6 +20,7 @@ NaN, dtypes and `out` are as in `compositions`. NaN stays NaN: not observed is n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -168,7 +169,7 @@ class Pseudocount:
     depends_on_depth: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.count < np.inf:
+        if isinstance(self.count, bool) or not isinstance(self.count, Real) or not 0 < self.count < np.inf:
             raise BatchfixError(f"A pseudocount must be above 0; got {self.count!r}. 0.5 and 1 are usual.")
 
     @classmethod
@@ -262,7 +263,7 @@ def smallest_proportion(X: Any) -> float:
 
 
 def _refuse_delta(delta: float) -> None:
-    if not 0 < delta < 1:
+    if isinstance(delta, bool) or not isinstance(delta, Real) or not 0 < delta < 1:
         raise BatchfixError(f"delta, the proportion that stands for zero, must be between 0 and 1; got {delta!r}.")
 
 

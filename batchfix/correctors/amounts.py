@@ -5,17 +5,19 @@ A table and what is said about its rows flow in; plain amounts that a compositio
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
+from sklearn.utils.validation import _check_feature_names_in
 
 from ..exceptions import BatchfixError
 from . import inputs
 from .columns import check_codes
-from .rows import RowReader, names_in
+from .rows import RowReader, compare, names_in
 from .tables import Key, refuse_lazy, take_keys
 
 
@@ -37,6 +39,19 @@ class Amounts:
         n = len(self.values)
         given = self.labels.get("batch")
         return inputs.Labels.of(inputs.as_batch("all rows" if given is None else given, self.index, n)[0])
+
+    def bare(self) -> dict[str, Any]:
+        """What is said about the rows, in their order and without an index."""
+        n, found = len(self.values), {}
+        for what, given in self.labels.items():
+            if isinstance(given, pd.DataFrame | pd.Series):
+                found[what] = inputs.align(given, self.index, n, what).reset_index(drop=True)
+            elif isinstance(given, Mapping):
+                columns = inputs.as_columns(given, self.index, n, what)
+                found[what] = pd.DataFrame({k: getattr(v, "array", v) for k, v in columns.items()})
+            else:
+                found[what] = given
+        return found
 
     def labels_of(self, rows: np.ndarray) -> dict[str, Any]:
         """What is said about some of the rows, in their order and without an index."""
@@ -71,6 +86,7 @@ class AmountReader(RowReader):
                     f"{what} must come from the argument or from {what}_key{'s' if what != 'batch' else ''}, got "
                     f"both ({named!r}). Drop one."
                 )
+            self._refuse_names(what, labels.get(what), X, reset=reset)
         flat = [key for named in self._named.values() for key in named]
         optional = [] if reset else [k for what, named in self._named.items() if what != "batch" for k in named]
         parts, taken = take_keys(X, flat, optional)
@@ -86,6 +102,18 @@ class AmountReader(RowReader):
                 if reset and what != "batch" and not hasattr(X, "columns"):
                     self._check_array_columns(columns)
         return Amounts(values, found, X)
+
+    def _part_names(self, input_features: Any = None) -> np.ndarray:
+        """Names of the parts, as text; those of an array are x0, x1 and so on."""
+        if input_features is None and self._numbered is not None:
+            return np.array([str(name) for name in self._numbered], dtype=object)
+        return np.asarray(_check_feature_names_in(self, input_features), dtype=object)[self._features]
+
+    def _same_columns(self, X: Any, names: Iterable[Any]) -> None:
+        """Refuse a corrected table whose columns have names, and other ones than those given out, or another order."""
+        named = self._numbered is not None or hasattr(self, "feature_names_in_")
+        if named and hasattr(X, "columns"):
+            compare([str(name) for name in names], [str(name) for name in X.columns])
 
     def _check_array_columns(self, columns: dict[str, Any]) -> None:
         """Columns of an array share its dtype, which says nothing of whole numbers among them."""
@@ -104,8 +132,8 @@ class AmountReader(RowReader):
         if np.isnan(lowest):
             row, column = np.argwhere(np.isnan(values))[0]
             raise BatchfixError(
-                f"Every part must have an amount, got NaN for {self._feature(int(column))} in row {row} and "
-                f"{int(np.isnan(values).sum()) - 1} more. Put 0 where a part was looked for and not found, or leave "
+                f"Every part must have an amount, got NaN in {int(np.isnan(values).sum())} cell(s), first for "
+                f"{self._feature(int(column))} in row {row}. Put 0 where a part was looked for and not found, or leave "
                 "the part or the row out."
             )
         if lowest < 0:
@@ -116,7 +144,11 @@ class AmountReader(RowReader):
                 "logarithm or centring."
             )
         if np.isinf(values.max(initial=0.0)):
-            raise BatchfixError("Amounts must be finite, got inf. Look for the division or overflow it came from.")
+            row, column = np.argwhere(np.isinf(values))[0]
+            raise BatchfixError(
+                f"Amounts must be finite, got inf for {self._feature(int(column))} in row {row}. Look for the division "
+                "or overflow it came from."
+            )
 
 
 def scale_of(values: np.ndarray) -> str:
@@ -131,7 +163,8 @@ def scale_of(values: np.ndarray) -> str:
     >>> [scale_of(np.array([row])) for row in ([3, 9.0], [0.2, 0.8], [20.5, 79.5], [2.5, 9.1])]
     ['counts', 'proportions', 'percentages', 'amounts']
     """
-    sums = values.sum(axis=1, dtype=np.float64)
+    with np.errstate(over="ignore"):  # what overflows is no scale that is known
+        sums = values.sum(axis=1, dtype=np.float64)
     highest = sums.max(initial=0.0)
     if highest > 1 and are_whole(values):
         return "counts"

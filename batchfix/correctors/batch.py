@@ -50,7 +50,7 @@ class BatchCorrector(GuardedCorrector):
         "eb" shrinks each batch's location and variance across features, as ComBat does.
     scale_guard : float in (0, 1], optional
         Scale a feature only if it is present in at least this share (0.2, say) of every batch; else only locate it. See
-        ComBat.
+        ComBat. With target="standard" such a feature gets location 0 and keeps its spread.
     batch_key, keep_keys, keep_factors, keep_numbers, keep_at_transform, keep_y, reference_batch, handle_unknown, copy
         See ComBat. What is kept needs location "mean" and scale "std" or None.
 

@@ -14,26 +14,25 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from ..core.audit import Audit, audit_compositions
 from ..core.depth import DepthCheck
 from ..core.log_ratios import recentred
 from ..core.zeros import POLICIES
 from ..exceptions import BatchfixError, MergeError
+from . import inputs
 from .adding import WhereItAdds
 from .amounts import Amounts, scale_of
 from .base import REQUESTS, UNKNOWN
-from .log_ratio import MethodAndParameter
 from .ratios import RatioCorrection
 from .tables import Key
 
 OUTPUTS = ("log_ratio", "composition", "counts", "abundance")
 
 
-class CompositionalCorrector(TransformerMixin, RatioCorrection):
+class CompositionalCorrector(RatioCorrection):
     """Correction of compositions (counts, proportions, percentages) between batches, in log-ratio space.
 
     Only ratios of parts mean something, and depth is an artefact: rows are closed, zeros dealt with on the proportion
@@ -53,8 +52,8 @@ class CompositionalCorrector(TransformerMixin, RatioCorrection):
         What zeros become, learned in fit: see LogRatio. "keep" goes with "rclr" and with output="abundance".
     output : {"log_ratio", "composition", "counts", "abundance"}, default "log_ratio"
         Corrected log-ratios; proportions, rows sum to 1; whole counts that sum to the row's depth exactly (largest
-        remainders), from counts only; or amounts in which every zero stays zero and rows sum to what they did, the
-        rest being corrected among themselves as robust centred log-ratios.
+        remainders; float64), from counts only; or amounts in which every zero stays zero and rows sum to what they did,
+        the rest being corrected among themselves as robust centred log-ratios.
     reference, partition
         For alr and ilr: see LogRatio.
     batch_key, keep_keys, handle_unknown : optional
@@ -122,7 +121,7 @@ class CompositionalCorrector(TransformerMixin, RatioCorrection):
         handle_unknown: str | None = None,
     ) -> None:
         self.corrector = corrector
-        self.transform = transform  # type: ignore[method-assign, assignment]  # see MethodAndParameter
+        self.transform = transform  # type: ignore[method-assign, assignment]  # see TransformParameter
         self.zeros = zeros
         self.output = output
         self.reference = reference
@@ -133,7 +132,7 @@ class CompositionalCorrector(TransformerMixin, RatioCorrection):
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters, `transform` among them as the name that was given, and those of the corrector if `deep`."""
-        own = {name: vars(self)[name] for name in self._get_param_names()}
+        own = self._own_params()
         inner = own["corrector"]
         if deep and hasattr(inner, "get_params") and not isinstance(inner, type):
             own |= {f"corrector__{name}": value for name, value in inner.get_params().items()}
@@ -221,7 +220,7 @@ class CompositionalCorrector(TransformerMixin, RatioCorrection):
         if self._guarded and table.labels.get("batch") is not None:
             new.corrector_ = self._adapted(self.corrector_, table, Z, np.arange(len(table.batch().values)))
         else:
-            new.corrector_ = self.corrector_.adapt(self._named_ratios(Z, table), **table.labels)
+            new.corrector_ = self.corrector_.adapt(self._named_ratios(Z), **table.bare())
         return new
 
     def inverse_transform(self, X: Any, *, batch: Any = None, keep: Any = None, total: Any = None) -> Any:
@@ -243,6 +242,8 @@ class CompositionalCorrector(TransformerMixin, RatioCorrection):
                 "Use output='composition' or 'abundance'."
             )
         values = self._plain_output(X)
+        if hasattr(total, "index"):
+            total = inputs.align(total, X.index if isinstance(X, pd.DataFrame) else None, len(values), "total")
         Z, total = self._back_to_ratios(values, total)
         labels = {what: given for what, given in (("batch", batch), ("keep", keep)) if given is not None}
         flat = [key for named in self._named.values() for key in named]
@@ -252,16 +253,23 @@ class CompositionalCorrector(TransformerMixin, RatioCorrection):
                 if named and what not in labels and all(key in levels for key in named):
                     labels[what] = pd.DataFrame({str(k): levels[k] for k in named}, index=X.index)
         table = Amounts(values, labels, X)
+        self._check_labelled(table)
         restored = self._put_back(Z, table)
         if self.output != "log_ratio" and self._kind in ("clr", "rclr"):
             restored = recentred(restored, self._put_back(Z + 1, table))
-        return self._wrap(self._composition(restored, total), X, self._parts_out())
+        return self._as_given(self._composition(restored, total), X, self._names_in())
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of log-ratios, or of the parts."""
         check_is_fitted(self)
-        names = np.asarray(_check_feature_names_in(self, input_features), dtype=object)[self._features]
+        names = self._part_names(input_features)
         return self.log_ratio_.get_feature_names_out(names) if self.output == "log_ratio" else names
+
+    @property
+    def batches_(self) -> np.ndarray:
+        """Labels of the batches, those that `adapt` added last."""
+        check_is_fitted(self)
+        return np.asarray(self.corrector_.batches_)
 
     # ---- second looks
 
@@ -276,8 +284,10 @@ class CompositionalCorrector(TransformerMixin, RatioCorrection):
             As `transform` returned it.
         """
         check_is_fitted(self)
-        before = self._read(X, {}, reset=False).values
-        after, total = self._plain_output(corrected), None
+        table = self._read(X, {}, reset=False)
+        if table.index is not None and isinstance(corrected, pd.DataFrame):
+            corrected = inputs.align(corrected, table.index, len(table.values), "corrected")
+        before, after, total = table.values, self._plain_output(corrected), None
         if self.output == "log_ratio":
             after = self._composition(after, 1.0)
         if self.output in ("log_ratio", "composition"):
@@ -295,6 +305,7 @@ class CompositionalCorrector(TransformerMixin, RatioCorrection):
         """
         check_is_fitted(self)
         table = self._read(X, {"batch": batch}, reset=False)
+        self._check_labelled(table)
         if scale_of(table.values) != "counts":
             raise BatchfixError(
                 f"Depth must be counted, got {scale_of(table.values)}, whose sums say nothing of it. Give the counts."
@@ -308,9 +319,3 @@ class CompositionalCorrector(TransformerMixin, RatioCorrection):
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-# below the class, since scikit-learn wraps `transform` when the class is made
-CompositionalCorrector.transform = MethodAndParameter(  # type: ignore[method-assign, assignment]  # as it says
-    CompositionalCorrector.transform
-)

@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval
 
 from ..core.design import Column, repr_label
 from ..core.groups import Groups
-from ..core.presence import by_feature, scale_allowed
+from ..core.presence import scale_allowed
 from ..core.statistics import BatchStatistics
 from ..core.ties import Ties
 from ..exceptions import AdaptationWarning, BatchfixError
@@ -120,7 +120,7 @@ class GuardedCorrector(BatchwiseCorrector):
         else:
             seen = where & ~np.isnan(rows.X)
             present = np.stack([seen[groups.rows(k)].sum(axis=0) for k in range(len(groups))]).astype(np.float64)
-        return replace(statistics, present=present)
+        return replace(statistics, present=present, by_cell=where.ndim == 2)
 
     def _by_position(self, where: Any, rows: Rows) -> Any:
         """Put a mask with names in the order of X."""
@@ -164,7 +164,7 @@ class GuardedCorrector(BatchwiseCorrector):
         told = self.statistics_.present
         if told is None or new.present is not None:
             return self._may_scale(new)
-        if by_feature(told, np.asarray(self.statistics_.moments.x.n)):  # then fit's word holds for all batches
+        if not self.statistics_.by_cell:  # fit's word on whole features holds for all batches
             return np.ones(told.shape[1], dtype=bool)
         warn(
             f"Batch {repr_label(new.batches[0])} is learned without scale_where, which fit had: nothing is known of "

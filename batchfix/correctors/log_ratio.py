@@ -10,27 +10,30 @@ and log-ratios flow out, one column each:
 from __future__ import annotations
 
 from numbers import Integral
-from types import MethodType
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted, validate_data
+from sklearn.base import TransformerMixin
+from sklearn.utils._param_validation import HasMethods, InvalidParameterError, StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from ..core.balances import ilr, ilr_inv
 from ..core.log_ratios import alr, alr_inv, clr, clr_inv, rclr, rclr_inv
-from ..core.naming import nearest
+from ..core.naming import nearest, some
 from ..core.partition import BinaryPartition
 from ..core.zeros import POLICIES, ZeroPolicy
 from ..exceptions import BatchfixError, PseudocountWarning
-from . import notices
+from . import inputs, notices
+from .amounts import AmountReader
+from .tables import plain
+from .transform_parameter import TransformParameter
 
 FLOATS = [np.float64, np.float32]
 
 
-class LogRatio(TransformerMixin, BaseEstimator):
+class LogRatio(TransformParameter, TransformerMixin, AmountReader):
     """Log-ratios of compositions: a transformer with an inverse.
 
     Parameters
@@ -43,7 +46,7 @@ class LogRatio(TransformerMixin, BaseEstimator):
         batch effect of sequencing depth and warns; or nothing. "auto" is "keep" for rclr and "half_minimum" otherwise.
         A policy of `batchfix.core.zeros` says its number itself, as ``HalfMinimum(1e-6)``.
     reference : str or int, optional
-        The part that alr divides by, by name or position; by default the last.
+        The part that alr divides by; by default the last. By name, or by position in a table whose columns have none.
     partition : array (D - 1, D) of 1, -1 and 0, optional
         The sequential binary partition of ilr, a split a row; by default the first part against the second, the first
         two against the third, and so on.
@@ -83,15 +86,14 @@ class LogRatio(TransformerMixin, BaseEstimator):
     def __init__(
         self, transform: str = "clr", *, zeros: Any = "auto", reference: Any = None, partition: Any = None
     ) -> None:
-        self.transform = transform  # type: ignore[method-assign, assignment]  # see MethodAndParameter
+        self.transform = transform  # type: ignore[method-assign, assignment]  # see TransformParameter
         self.zeros = zeros
         self.reference = reference
         self.partition = partition
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters, `transform` among them as the name that was given."""
-        names = self._get_param_names()
-        return {name: vars(self)["transform"] if name == "transform" else getattr(self, name) for name in names}
+        return self._own_params()
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn what zeros become, and the names of the parts.
@@ -108,10 +110,12 @@ class LogRatio(TransformerMixin, BaseEstimator):
         BatchfixError
             A value or a parameter that a composition cannot have.
         """
-        self._validate_params()
-        X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, ensure_min_features=2)
-        _refuse_negative(X.data if issparse(X) else X)
-        self._fit(X)
+        try:
+            self._validate_params()
+        except InvalidParameterError as error:
+            raise BatchfixError(str(error)) from error
+        self._named = {}
+        self._fit(self._amounts(X, reset=True))
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -121,8 +125,14 @@ class LogRatio(TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> np.ndarray:
         """Log-ratios of rows with the parts of fit, (n, D) or, of alr and ilr, (n, D - 1); float32 stays float32."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)
-        filled = self.zeros_.fill(X)
+        values = self._amounts(X, reset=False)
+        filled = self.zeros_.fill(values)
+        if isinstance(values, np.ndarray) and np.shares_memory(filled, values):
+            filled = filled.copy()
+        return self._ratios(filled)
+
+    def _ratios(self, filled: np.ndarray) -> np.ndarray:
+        """Log-ratios of proportions without zeros, which are written over."""
         match self._kind:
             case "clr":
                 return clr(filled, out=filled)
@@ -148,8 +158,11 @@ class LogRatio(TransformerMixin, BaseEstimator):
         array (n, D)
         """
         check_is_fitted(self)
+        self._same_columns(X, self.get_feature_names_out())
         finite = "allow-nan" if self._kind == "rclr" else True
-        Z = check_array(X, dtype=FLOATS, ensure_all_finite=finite)
+        Z = check_array(plain(X), dtype=FLOATS, ensure_all_finite=finite)
+        if hasattr(total, "index"):
+            total = inputs.align(total, X.index if isinstance(X, pd.DataFrame) else None, len(Z), "total")
         if Z.shape[1] != self._n_features_out:
             raise BatchfixError(
                 f"inverse_transform must be given the {self._n_features_out} log-ratios that transform returns; got "
@@ -168,7 +181,7 @@ class LogRatio(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names that read as ratios; g is the geometric mean."""
         check_is_fitted(self)
-        parts = [str(name) for name in _check_feature_names_in(self, input_features)]
+        parts = [str(name) for name in self._part_names(input_features)]
         match self._kind:
             case "clr":
                 names = [f"ln({part} / g(all))" for part in parts]
@@ -185,8 +198,26 @@ class LogRatio(TransformerMixin, BaseEstimator):
 
     @property
     def _kind(self) -> str:
-        kind: str = vars(self)["transform"]
-        return kind
+        """The log-ratios of fit."""
+        if self._asked != self._fitted_kind:
+            raise BatchfixError(
+                f"transform must be that of fit, got {self._asked!r} after a fit with {self._fitted_kind!r}. Fit again."
+            )
+        return self._fitted_kind
+
+    def _amounts(self, X: Any, *, reset: bool) -> Any:
+        """Amounts that a composition can have, dense or CSR."""
+        if not issparse(X):
+            return self._read(X, {}, reset=reset).values
+        self._features, self._numbered, self._consumed = slice(None), None, []
+        sparse = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=reset, ensure_min_features=2)
+        lowest = sparse.data.min(initial=0.0)
+        if lowest < 0:
+            raise BatchfixError(
+                f"Negative values in data, which must be amounts of 0 or more; got {lowest!s}. Give counts, "
+                "proportions or percentages, before any logarithm or centring."
+            )
+        return sparse
 
     @property
     def _n_features_out(self) -> int:
@@ -195,6 +226,7 @@ class LogRatio(TransformerMixin, BaseEstimator):
 
     def _fit(self, X: Any) -> None:
         parts = X.shape[1]
+        self._fitted_kind = self._asked
         if self._kind == "alr":
             self.reference_ = self._position(parts)
         if self._kind == "ilr":
@@ -214,6 +246,11 @@ class LogRatio(TransformerMixin, BaseEstimator):
 
     def _policy(self, X: Any) -> ZeroPolicy:
         if not isinstance(self.zeros, str):
+            if isinstance(self.zeros, type) or not hasattr(self.zeros, "depends_on_depth"):
+                raise BatchfixError(
+                    f"zeros must be a policy such as HalfMinimum(1e-6), with `fill` and `depends_on_depth`, got "
+                    f"{self.zeros!r}."
+                )
             policy: ZeroPolicy = self.zeros
             return policy
         automatic = "keep" if self._kind == "rclr" else "half_minimum"
@@ -224,6 +261,14 @@ class LogRatio(TransformerMixin, BaseEstimator):
         wanted, names = self.reference, list(getattr(self, "feature_names_in_", []))
         if wanted is None:
             return parts - 1
+        if self._numbered is not None and self._numbered != list(range(parts)):
+            names = self._numbered
+            if wanted not in names:
+                raise BatchfixError(
+                    f"reference must be one of the parts, whose names are {some(names, 5)}; got {wanted!r}. Positions "
+                    "are for tables whose columns have no names."
+                )
+            return names.index(wanted)
         if isinstance(wanted, str):
             if wanted not in names:
                 guess = nearest(wanted, names)
@@ -232,7 +277,7 @@ class LogRatio(TransformerMixin, BaseEstimator):
                     f"{'no such column' if names else 'no names'}{guess}. Give a name, or a position from 0."
                 )
             return names.index(wanted)
-        if not -parts <= wanted < parts:
+        if isinstance(wanted, bool) or not -parts <= wanted < parts:
             raise BatchfixError(f"reference must be one of the {parts} parts, from 0; got {wanted!r}.")
         return int(wanted) % parts
 
@@ -243,35 +288,6 @@ class LogRatio(TransformerMixin, BaseEstimator):
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-class MethodAndParameter:
-    """A method whose name a parameter bears too: read, it is the method; written, the parameter.
-
-    scikit-learn reads parameters by `get_params`, which looks into the instance.
-    """
-
-    def __init__(self, method: Any) -> None:
-        self.method, self.name = method, method.__name__
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self.method if instance is None else MethodType(self.method, instance)
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        vars(instance)[self.name] = value
-
-
-# below the class, since scikit-learn wraps `transform` when the class is made
-LogRatio.transform = MethodAndParameter(LogRatio.transform)  # type: ignore[method-assign, assignment]  # as it says
-
-
-def _refuse_negative(values: np.ndarray) -> None:
-    lowest = values.min(initial=0.0)
-    if lowest < 0:
-        raise BatchfixError(
-            f"Negative values in data, which must be amounts of 0 or more; got {lowest!r}. Give counts, proportions or "
-            "percentages, before any logarithm or centring."
-        )
 
 
 def _balances(partition: BinaryPartition, parts: list[str]) -> list[str]:

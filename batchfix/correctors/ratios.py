@@ -13,18 +13,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
+from sklearn.base import TransformerMixin, clone
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils._set_output import _get_output_config
-from sklearn.utils.validation import _check_feature_names_in
 
+from ..core import naming
 from ..core.depth import MANUFACTURED, DepthCheck, between, leading_correlation
 from ..core.design import codes_of
 from ..core.log_ratios import clr, rclr
 from ..core.presence import present_ratios, scale_allowed_of_cells
-from ..core.simplex import depths, whole_counts
-from ..core.zeros import HalfMinimum
-from ..exceptions import BatchfixError, MergeError, MissingFeatureWarning, PseudocountWarning, UnmergeableError
+from ..core.simplex import closure, depths, whole_counts
+from ..core.zeros import HalfMinimum, Keep
+from ..exceptions import (
+    BatchfixError,
+    DataScaleWarning,
+    MergeError,
+    MissingFeatureWarning,
+    MissingLabelError,
+    PseudocountWarning,
+    UnmergeableError,
+)
+from . import inputs
 from .amounts import AmountReader, Amounts, are_whole, scale_of
 from .base import BatchwiseCorrector
 from .batch import BatchCorrector
@@ -32,6 +41,7 @@ from .combat import ComBat
 from .log_ratio import LogRatio
 from .notices import some, warn
 from .tables import Key, is_polars
+from .transform_parameter import TransformParameter
 
 SHARE = 0.2
 """A log-ratio is scaled if its parts are present in this share of the samples of every batch."""
@@ -39,8 +49,11 @@ SHARE = 0.2
 logger = logging.getLogger("batchfix.correctors.compositional")
 
 
-class RatioCorrection(AmountReader):
+class RatioCorrection(TransformParameter, TransformerMixin, AmountReader):
     """Learns and applies a corrector of log-ratios."""
+
+    _fitted_kind: str
+    _ratio_names: np.ndarray
 
     corrector: Any
     zeros: Any
@@ -58,22 +71,35 @@ class RatioCorrection(AmountReader):
 
     @property
     def _kind(self) -> str:
-        """The log-ratios; those of output="abundance" leave zeros out."""
-        kind: str = vars(self)["transform"]
-        return "rclr" if self.output == "abundance" else kind
+        """The log-ratios of fit."""
+        return self._fitted_kind
+
+    def _check_kind(self) -> None:
+        """Refuse parameters that were changed after the fit, to others than it serves."""
+        if self._wanted_kind != self._fitted_kind:
+            raise BatchfixError(
+                f"transform and output must go with the fit, which took {self._fitted_kind} log-ratios, got "
+                f"transform={self._asked!r} and output={self.output!r}. Fit again."
+            )
+
+    @property
+    def _wanted_kind(self) -> str:
+        """The log-ratios that are asked for; those of output="abundance" leave zeros out."""
+        return "rclr" if self.output == "abundance" else self._asked
 
     def _log_ratios(self, table: Amounts) -> np.ndarray:
+        self._check_kind()
         return np.asarray(self.log_ratio_.transform(self._named_parts(table.values)))
 
     def _named_parts(self, values: np.ndarray) -> Any:
+        """Parts as the log-ratios see them: under the names that they have."""
         names = getattr(self, "feature_names_in_", None)
-        return values if names is None else pd.DataFrame(values, columns=names[self._features], copy=False)
+        columns = self._numbered if names is None else names[self._features]
+        return values if columns is None else pd.DataFrame(values, columns=columns, copy=False)
 
-    def _named_ratios(self, Z: np.ndarray, table: Amounts) -> Any:
-        """Log-ratios as the corrector sees them: with the rows' index, so that labels are aligned, and names."""
-        if table.index is None:
-            return Z
-        return pd.DataFrame(Z, index=table.index, columns=self._ratio_names, copy=False)
+    def _named_ratios(self, Z: np.ndarray) -> pd.DataFrame:
+        """Log-ratios as the corrector sees them, whose labels are in order already."""
+        return pd.DataFrame(Z, columns=self._ratio_names, copy=False)
 
     # ---- learning
 
@@ -92,6 +118,7 @@ class RatioCorrection(AmountReader):
         self._check_parameters()
         self._inner = self._prepared()
         self._named: dict[str, list[Key]] = self._inner._keys()
+        self._fitted_kind = self._wanted_kind
         table = self._read(X, labels, reset=True)
         self.scale_of_input_ = scale_of(table.values)
         logger.info("CompositionalCorrector took X for %s.", self.scale_of_input_)
@@ -102,15 +129,19 @@ class RatioCorrection(AmountReader):
             )
         self.log_ratio_ = LogRatio(self._kind, zeros=self._zeros, reference=self.reference, partition=self.partition)
         self.log_ratio_.fit(self._named_parts(table.values))
-        self._ratio_names = self.log_ratio_.get_feature_names_out(
-            np.asarray(_check_feature_names_in(self), dtype=object)[self._features]
-        )
+        if self.log_ratio_.zeros_.depends_on_depth and self.scale_of_input_ != "counts":
+            raise BatchfixError(
+                f"A pseudocount is added to counts, got {self.scale_of_input_}. Give the counts, or set "
+                "zeros='half_minimum'."
+            )
+        self._ratio_names = self.log_ratio_.get_feature_names_out(self._part_names())
         if not add:
             self._warn_unseen(table.values)
+        self._warn_total(table.values)
         Z = self._log_ratios(table)
         inner = clone(self._inner).set_params(**{f"{what}_key{'s' * (what != 'batch')}": None for what in self._named})
         fit = inner.partial_fit if add else inner.fit
-        self.corrector_ = fit(self._named_ratios(Z, table), y, **table.labels, **self._where(table))
+        self.corrector_ = fit(self._named_ratios(Z), self._bare_y(y, table), **table.bare(), **self._where(table))
         if self.log_ratio_.zeros_.depends_on_depth and "batch" in table.labels:
             self._check_depth(table)
         return table, Z
@@ -118,10 +149,38 @@ class RatioCorrection(AmountReader):
     def _learn_more(self, X: Any, y: Any, labels: dict[str, Any]) -> tuple[Amounts, np.ndarray]:
         """Add rows; the corrector that adds is a copy, so that what goes wrong leaves nothing behind."""
         table = self._read(X, labels, reset=False)
+        if self.output == "counts":
+            self._check_whole(table.values)
         Z = self._log_ratios(table)
         inner = copying.copy(self.corrector_)
-        self.corrector_ = inner.partial_fit(self._named_ratios(Z, table), y, **table.labels, **self._where(table))
+        y = self._bare_y(y, table)
+        self.corrector_ = inner.partial_fit(self._named_ratios(Z), y, **table.bare(), **self._where(table))
         return table, Z
+
+    def _bare_y(self, y: Any, table: Amounts) -> Any:
+        """The target in the order of the rows."""
+        if not isinstance(y, pd.DataFrame | pd.Series):
+            return y
+        return inputs.align(y, table.index, len(table.values), "y").reset_index(drop=True)
+
+    def _check_whole(self, values: np.ndarray) -> None:
+        if not are_whole(values):
+            raise BatchfixError(
+                f"output='counts' must be given counts, as in fit, got {scale_of(values)} that are not whole numbers. "
+                "Give the counts."
+            )
+
+    def _warn_total(self, values: np.ndarray) -> None:
+        """Say when a column is the sum of all others."""
+        sums = values.sum(axis=1, dtype=np.float64)
+        halves = np.flatnonzero(np.isclose(2.0 * values[0].astype(np.float64), sums[0], rtol=1e-6))
+        found = [j for j in halves if np.allclose(2.0 * values[:, j].astype(np.float64), sums, rtol=1e-6, atol=0)]
+        if len(found) == 1 and len(values) > 1:
+            warn(
+                f"{self._feature(int(found[0]))} is the sum of all other columns in every row: a total is no part. "
+                "Leave it out.",
+                DataScaleWarning,
+            )
 
     @property
     def _zeros(self) -> Any:
@@ -130,14 +189,14 @@ class RatioCorrection(AmountReader):
     def _check_adds(self) -> None:
         """Refuse to add rows where what is known of the first ones depends on all."""
         if isinstance(self._zeros, str) and (
-            self._zeros == "half_minimum" or (self._zeros == "auto" and self._kind != "rclr")
+            self._zeros == "half_minimum" or (self._zeros == "auto" and self._wanted_kind != "rclr")
         ):
             raise UnmergeableError(
                 f"partial_fit must be told what zeros become, which zeros={self._zeros!r} learns from all rows at "
                 "once. Pass zeros=HalfMinimum(x), x half of the smallest proportion that you expect, or "
                 "output='abundance'."
             )
-        if self._kind == "rclr" and _scales(self.corrector):
+        if self._wanted_kind == "rclr" and _scales(self.corrector):
             raise UnmergeableError(
                 "partial_fit of robust log-ratios must not scale, since what may be scaled is known of all rows only; "
                 f"got corrector={self.corrector!r}. Use BatchCorrector(scale=None), or fit on all rows at once."
@@ -151,6 +210,12 @@ class RatioCorrection(AmountReader):
                 raise MergeError(
                     f"Both correctors must have equal parameters, got {name}={mine[name]!r} and {theirs[name]!r}."
                 )
+        parts, others = list(self._part_names()), list(other._part_names())
+        if parts != others:
+            raise MergeError(
+                f"Both correctors must have the same features in the same order, got {naming.some(parts, 5)} and "
+                f"{naming.some(others, 5)}."
+            )
         if self.log_ratio_.zeros_ != other.log_ratio_.zeros_:
             raise MergeError(
                 f"Both correctors must have filled zeros alike, got {self.log_ratio_.zeros_!r} and "
@@ -173,13 +238,13 @@ class RatioCorrection(AmountReader):
             )
         if self.output != "abundance":
             return
-        kind = vars(self)["transform"]
+        kind = self._asked
         if kind not in ("clr", "rclr"):
             raise BatchfixError(
                 f"output='abundance' leaves zeros out, which {kind} cannot; got transform={kind!r}. "
                 "Set transform='rclr'."
             )
-        if isinstance(self.zeros, str) and self.zeros not in ("auto", "keep"):
+        if not isinstance(self.zeros, Keep) and self.zeros not in ("auto", "keep"):
             raise BatchfixError(f"output='abundance' keeps zeros; got zeros={self.zeros!r}. Set zeros='keep'.")
 
     def _prepared(self) -> Any:
@@ -224,24 +289,21 @@ class RatioCorrection(AmountReader):
     # ---- applying
 
     def _correct(self, table: Amounts, Z: np.ndarray) -> Any:
+        self._check_labelled(table)
         inner = self._knowing(table, Z)
-        corrected = np.asarray(inner.transform(self._named_ratios(Z, table), **table.labels))
+        corrected = np.asarray(inner.transform(self._named_ratios(Z), **table.bare()))
         match self.output:
             case "log_ratio":
                 return self._wrap(corrected, table.source, self._ratio_names)
             case "composition":
                 out = self._composition(corrected, 1.0)
             case "counts":
-                if not are_whole(table.values):
-                    raise BatchfixError(
-                        f"output='counts' must be given counts, as in fit, got {scale_of(table.values)} that are not "
-                        "whole numbers. Give the counts."
-                    )
+                self._check_whole(table.values)
                 out = whole_counts(self._composition(corrected, 1.0), depths(table.values))
             case _:
                 out = self._composition(corrected, depths(table.values))
         columns = getattr(table.source, "columns", None)
-        names = self._parts_out() if columns is None else [c for c in columns if c not in self._consumed]
+        names = self._part_names() if columns is None else [c for c in columns if c not in self._consumed]
         return self._wrap(out, table.source, names)
 
     def _knowing(self, table: Amounts, Z: np.ndarray) -> Any:
@@ -261,13 +323,15 @@ class RatioCorrection(AmountReader):
         for k in new:
             rows = np.flatnonzero(labels.codes == k)
             part = Amounts(table.values[rows], table.labels_of(rows), None)
-            inner = inner.adapt(self._bare(Z[rows]), **part.labels, **self._where(part))
+            inner = inner.adapt(self._named_ratios(Z[rows]), **part.labels, **self._where(part))
         return inner
 
-    def _bare(self, Z: np.ndarray) -> Any:
-        """Rows whose labels are in order already, under the names that the corrector knows."""
-        names = getattr(self.corrector_, "feature_names_in_", None)
-        return Z if names is None else pd.DataFrame(Z, columns=names, copy=False)
+    def _check_labelled(self, table: Amounts) -> None:
+        if self.corrector_._labelled and table.labels.get("batch") is None:
+            raise MissingLabelError(
+                f"{type(self).__name__} was fitted with batch labels and must be told those of these rows, got "
+                "batch=None. Pass batch=, or set batch_key."
+            )
 
     def _composition(self, Z: np.ndarray, total: Any) -> np.ndarray:
         """Corrected log-ratios as amounts; rows of NaN stay so."""
@@ -282,6 +346,7 @@ class RatioCorrection(AmountReader):
 
     def _plain_output(self, X: Any) -> np.ndarray:
         """What transform returned, as an array."""
+        self._check_kind()
         values = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
         width = len(self.get_feature_names_out())
         if values.dtype.kind not in "fiu" or values.ndim != 2 or values.shape[1] != width:
@@ -289,24 +354,30 @@ class RatioCorrection(AmountReader):
                 f"The table must be numbers in the {width} columns that transform returns, got {values.dtype} of shape "
                 f"{values.shape}. Give its result as it is."
             )
+        self._same_columns(X, self._ratio_names if self.output == "log_ratio" else self._part_names())
         return values if values.dtype.kind == "f" else values.astype(np.float64)
+
+    def _names_in(self) -> Any:
+        """Names of the parts, as they were given."""
+        return self._part_names() if self._numbered is None else self._numbered
 
     def _back_to_ratios(self, values: np.ndarray, total: Any) -> tuple[np.ndarray, Any]:
         if self.output == "log_ratio":
             return values, 1.0 if total is None else total
         sums = depths(values) if total is None else total
-        return np.asarray(self.log_ratio_.transform(self._named_parts(values))), sums
+        return self.log_ratio_._ratios(closure(values)), sums
 
     def _put_back(self, Z: np.ndarray, table: Amounts) -> np.ndarray:
-        return np.asarray(self.corrector_.inverse_transform(self._named_ratios(Z, table), **table.labels))
-
-    def _parts_out(self) -> np.ndarray:
-        return np.asarray(_check_feature_names_in(self), dtype=object)[self._features]
+        return np.asarray(self.corrector_.inverse_transform(self._named_ratios(Z), **table.bare()))
 
     def _wrap(self, out: np.ndarray, source: Any, names: Any) -> Any:
         """Give back the caller's kind of table, unless set_output asked for another."""
         if _get_output_config("transform", self)["dense"] != "default":
             return out
+        return self._as_given(out, source, names)
+
+    def _as_given(self, out: np.ndarray, source: Any, names: Any) -> Any:
+        """Rows as the caller's kind of table."""
         if isinstance(source, pd.DataFrame):
             return pd.DataFrame(out, index=source.index, columns=names, copy=False)
         if is_polars(source):
@@ -319,9 +390,9 @@ class RatioCorrection(AmountReader):
         labels = table.batch()
         counts = depths(table.values).astype(np.float64)
         Z = rclr(table.values) if self._kind == "rclr" else clr(self.log_ratio_.zeros_.fill(table.values))
-        fixed = Z
-        if self.log_ratio_.zeros_.depends_on_depth:
-            fixed = clr(HalfMinimum.learn(table.values).fill(table.values))
+        usual = HalfMinimum.learn(table.values)
+        same = self._kind == "rclr" or self.log_ratio_.zeros_ == usual
+        fixed = Z if same else clr(usual.fill(table.values))
         found = DepthCheck(
             correlation=leading_correlation(np.nan_to_num(Z), np.log(counts)),
             between_batches=between(np.log(counts)[:, None], labels.codes),

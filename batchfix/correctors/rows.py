@@ -265,7 +265,7 @@ class RowReader(BaseEstimator):
         width = len(np.arange(self.n_features_in_)[self._features])
         known = getattr(self, "feature_names_in_", None)
         if known is not None and hasattr(X, "columns"):
-            _compare(list(known[self._features]), [str(c) for c in X.columns])
+            compare(list(known[self._features]), [str(c) for c in X.columns])
         elif np.shape(X)[1] != width:
             raise BatchfixError(
                 f"X has {np.shape(X)[1]} features, but {type(self).__name__} is expecting {width} features as input"
@@ -280,7 +280,7 @@ class RowReader(BaseEstimator):
         if reset:
             self._numbered = numbered
         elif numbered is not None and self._numbered is not None and numbered != self._numbered:
-            _compare(self._numbered, numbered)
+            compare(self._numbered, numbered)
 
     def _feature(self, j: int) -> str:
         """Name of feature j as a person knows it."""
@@ -296,7 +296,7 @@ class RowReader(BaseEstimator):
         return X, {}
 
 
-def _compare(want: list[Any], got: list[Any]) -> None:
+def compare(want: list[Any], got: list[Any]) -> None:
     """Refuse features that are not those of fit in their order."""
     if want == got:
         return

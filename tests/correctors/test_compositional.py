@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ from batchfix.exceptions import (
     AlignmentError,
     AmbiguousKeepError,
     BatchfixError,
+    DataScaleWarning,
     MergeError,
     MissingFeatureWarning,
     MissingLabelError,
@@ -282,7 +284,7 @@ def test_there_and_back(corrector, output):
 @quiet
 def test_single_precision_stays(output):
     found = CompositionalCorrector(output=output).fit_transform(ARRAY.astype(np.float32), batch=LABELS)
-    assert found.dtype == np.float32
+    assert found.dtype == (np.float64 if output == "counts" else np.float32)
     wanted = CompositionalCorrector(output=output).fit_transform(ARRAY, batch=LABELS)
     if output == "counts":  # a part whose remainder is nearly the largest may get its unit or not
         assert np.abs(found - wanted).max() <= 1
@@ -575,14 +577,18 @@ def test_a_pseudocount_that_makes_a_batch_effect_of_depth_is_found_out():
 
 
 @quiet
-@pytest.mark.parametrize("output", ["composition", "abundance"])
-def test_a_fixed_proportion_does_not(output):
+@pytest.mark.parametrize("zeros", ["multiplicative", HalfMinimum(1e-6)], ids=str)
+def test_a_fixed_proportion_does_not(zeros):
     table, batch = thinned()
-    model = CompositionalCorrector(output=output).fit(table, batch=batch)
+    model = CompositionalCorrector(zeros=zeros).fit(table, batch=batch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = model.check_depth(table, batch=batch)
-    assert found.manufactured == 0
+    assert found.manufactured < 0.01
+    with pytest.warns(PseudocountWarning):
+        counted = CompositionalCorrector(zeros="pseudocount").fit(table, batch=batch)
+    with pytest.warns(PseudocountWarning):
+        assert found.batch_share < 0.5 * counted.check_depth(table, batch=batch).batch_share
     with pytest.raises(BatchfixError, match="proportions"):
         model.check_depth(closure(table), batch=batch)
 
@@ -710,3 +716,175 @@ def test_a_part_that_does_not_fit_leaves_what_was_known():
     with pytest.raises(AlignmentError):
         model.partial_fit(COUNTS[50:], batch=["a"])
     assert_array_equal(model.transform(COUNTS[:50], batch=BATCH), before)
+
+
+# ---- nothing by position that has a name
+
+POLARS = pl.DataFrame({name: COUNTS[name].to_numpy() for name in COUNTS})
+NUMBERED = COUNTS.set_axis(range(24), axis=1)
+
+
+def sites(table, other):
+    model = CompositionalCorrector(zeros=FIXED)
+    return clone(model).fit(table, batch=LABELS), clone(model).fit(other, batch=LABELS)
+
+
+@pytest.mark.parametrize(
+    ("table", "other"),
+    [
+        (POLARS, POLARS.select(POLARS.columns[::-1])),
+        (POLARS, POLARS.rename({name: "z" + name for name in POLARS.columns})),
+        (NUMBERED, NUMBERED.iloc[:, ::-1]),
+        (COUNTS, ARRAY),
+    ],
+    ids=["polars reversed", "polars renamed", "numbers reversed", "an array"],
+)
+def test_sites_with_other_taxa_do_not_merge(table, other):
+    one, two = sites(table, other)
+    with pytest.raises(MergeError, match="same features"):
+        one.merge(two)
+
+
+def test_sites_with_the_same_taxa_merge_whatever_holds_them():
+    one, two = sites(COUNTS, POLARS)
+    assert_allclose(
+        one.merge(two).transform(COUNTS, batch=BATCH), one.transform(COUNTS, batch=BATCH), rtol=1e-10, atol=1e-12
+    )
+
+
+def test_containers_may_change_without_a_word():
+    for first in (COUNTS, POLARS):
+        model = CompositionalCorrector().fit(first, batch=LABELS)
+        wanted = np.asarray(model.transform(COUNTS, batch=LABELS))
+        assert_array_equal(np.asarray(model.transform(POLARS, batch=LABELS)), wanted)
+
+
+def test_a_column_named_in_place_of_its_labels_is_refused():
+    with pytest.raises(BatchfixError, match="batch_key='study'"):
+        CompositionalCorrector().fit(COUNTS.assign(study=1), batch="study")
+    with pytest.raises(BatchfixError, match="keep_keys"):
+        CompositionalCorrector(ComBat()).fit(COUNTS.assign(age=1.0), batch=BATCH, keep=["age"])
+
+
+@quiet
+@pytest.mark.parametrize("output", ["log_ratio", "composition", "abundance"])
+def test_corrected_tables_in_another_order_are_refused(output):
+    model = CompositionalCorrector(output=output).fit(COUNTS, batch=BATCH)
+    out = model.transform(COUNTS, batch=BATCH)
+    backwards = out[out.columns[::-1]]
+    with pytest.raises(BatchfixError, match="another order"):
+        model.inverse_transform(backwards, batch=BATCH)
+    with pytest.raises(BatchfixError, match="another order"):
+        model.audit(COUNTS, backwards)
+    shuffled = out.sample(frac=1, random_state=0)
+    assert model.audit(COUNTS, shuffled) == model.audit(COUNTS, out)
+    with pytest.raises(AlignmentError):
+        model.audit(COUNTS, out.iloc[1:])
+
+
+def test_totals_are_aligned():
+    model = CompositionalCorrector(output="composition").fit(COUNTS, batch=BATCH)
+    out, depth = model.transform(COUNTS, batch=BATCH), COUNTS.sum(axis=1)
+    back = model.inverse_transform(out, batch=BATCH, total=depth.sample(frac=1, random_state=0))
+    assert_allclose(back.sum(axis=1), depth, rtol=1e-12)
+
+
+# ---- what goes in comes out
+
+
+@pytest.mark.parametrize("size", [1, 1e4, 1e8])
+def test_counts_in_single_precision_are_as_deep_as_before(size):
+    table = (ARRAY * size).astype(np.float32)
+    out = CompositionalCorrector(output="counts").fit_transform(table, batch=LABELS)
+    assert_array_equal(out.sum(axis=1), table.astype(float).sum(axis=1))
+    assert_array_equal(out, np.rint(out))
+
+
+@quiet
+@pytest.mark.parametrize("zeros", ["pseudocount", "multiplicative", FIXED], ids=str)
+@pytest.mark.parametrize("kind", ["clr", "ilr", "alr"])
+@pytest.mark.filterwarnings("ignore::batchfix.exceptions.PseudocountWarning")
+def test_compositions_go_back_whatever_stood_for_zeros(zeros, kind):
+    model = CompositionalCorrector(transform=kind, zeros=zeros, output="composition").fit(COUNTS, batch=BATCH)
+    back = model.inverse_transform(model.transform(COUNTS, batch=BATCH), batch=BATCH)
+    assert_allclose(back, model.log_ratio_.zeros_.fill(ARRAY), rtol=1e-11)
+
+
+@quiet
+@pytest.mark.parametrize("output", ["log_ratio", "composition", "abundance"])
+def test_rows_of_unknown_batches_stay_unknown_on_the_way_back(output):
+    known = LABELS != "b3"
+    model = CompositionalCorrector(output=output, handle_unknown="nan").fit(ARRAY[known], batch=LABELS[known])
+    back = model.inverse_transform(model.transform(ARRAY, batch=LABELS), batch=LABELS)
+    assert np.isnan(back[~known]).all()
+    assert np.isfinite(back[known]).all()
+
+
+def test_tables_come_back_from_the_inverse_too():
+    model = CompositionalCorrector().set_output(transform="pandas").fit(COUNTS, batch=BATCH)
+    back = model.inverse_transform(model.transform(COUNTS, batch=BATCH), batch=BATCH)
+    assert back.columns.tolist() == COUNTS.columns.tolist()
+    assert back.index.tolist() == COUNTS.index.tolist()
+
+
+def test_numbers_for_names_stay_names():
+    model = CompositionalCorrector(transform="alr", reference=3).fit(NUMBERED + 1, batch=BATCH)
+    assert model.transform(NUMBERED + 1, batch=BATCH).columns[0] == "ln(0 / 3)"
+    taxids = COUNTS.set_axis([816 + 7 * j for j in range(24)], axis=1)
+    model = CompositionalCorrector(transform="alr", reference=823).fit(taxids, batch=BATCH)
+    assert model.transform(taxids, batch=BATCH).columns[0] == "ln(816 / 823)"
+    with pytest.raises(BatchfixError, match="816"):
+        CompositionalCorrector(transform="alr", reference=5).fit(taxids, batch=BATCH)
+
+
+@pytest.mark.parametrize("base", [CompositionalCorrector, LogRatio])
+def test_it_can_be_derived_from(base):
+    class Twice(base):
+        def transform(self, X, **labels):
+            return 2 * super().transform(X, **labels)
+
+    labels = {"batch": BATCH} if base is CompositionalCorrector else {}
+    found = Twice(transform="ilr").fit(COUNTS, **labels).transform(COUNTS, **labels)
+    wanted = base(transform="ilr").fit(COUNTS, **labels).transform(COUNTS, **labels)
+    assert_array_equal(found, 2 * wanted)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: known().set_params(output="abundance").transform(COUNTS, batch=BATCH), ("Fit again",)),
+        (lambda: known().set_params(transform="ilr").transform(COUNTS, batch=BATCH), ("Fit again",)),
+        (lambda: known().check_depth(COUNTS), ("batch labels", "batch=None")),
+        (lambda: known().transform(COUNTS), ("CompositionalCorrector", "batch=None")),
+        (lambda: CompositionalCorrector(zeros=FIXED, output="abundance").fit(COUNTS, batch=BATCH), ("keeps zeros",)),
+        (lambda: CompositionalCorrector(zeros=HalfMinimum).fit(COUNTS, batch=BATCH), ("policy such as",)),
+        (lambda: HalfMinimum("a"), ("delta", "'a'")),
+        (lambda: CompositionalCorrector().fit(np.ma.masked_greater(ARRAY, 30), batch=BATCH), ("NaN",)),
+        (lambda: CompositionalCorrector().fit(COUNTS.astype(str), batch=BATCH), ("must be numbers",)),
+    ],
+)
+def test_what_is_half_meant_is_refused(make, words):
+    with pytest.raises(BatchfixError) as caught:
+        make()
+    for word in words:
+        assert word in str(caught.value)
+
+
+def known():
+    return CompositionalCorrector().fit(COUNTS, batch=BATCH)
+
+
+@pytest.mark.filterwarnings("ignore::batchfix.exceptions.PseudocountWarning")
+def test_a_pseudocount_is_for_counts():
+    with pytest.raises(BatchfixError, match="percentages"):
+        CompositionalCorrector(zeros="pseudocount").fit(100 * closure(ARRAY), batch=BATCH)
+
+
+def test_a_column_of_totals_is_named():
+    with pytest.warns(DataScaleWarning, match="'depth' is the sum"):
+        CompositionalCorrector().fit(COUNTS.assign(depth=COUNTS.sum(axis=1)), batch=BATCH)
+
+
+def test_an_output_switched_to_a_like_one_is_obeyed():
+    model = known().set_params(output="counts")
+    assert_array_equal(model.transform(COUNTS, batch=BATCH).sum(axis=1), COUNTS.sum(axis=1))

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from batchfix import BatchCorrector, ComBat
-from batchfix.exceptions import BatchfixError
+from batchfix.exceptions import AdaptationWarning, BatchfixError
 
 
 def table(seed=0):
@@ -79,3 +79,14 @@ def test_features_that_are_only_located_count_all_their_rows():
     assert (model.affine_.scale[:, 10:] != 1).all()
     assert left[:10].mean() < 0.05 * before[:10].mean()
     assert left[:10].mean() < 2 * left[10:].mean() + 0.02
+
+
+@pytest.mark.parametrize("make", [ComBat, BatchCorrector])
+def test_a_new_batch_without_word_of_its_cells_is_not_scaled(make):
+    """Also where fit was told of cells that were all present, which looks like a word on features."""
+    X, _, present = table()
+    model = make(scale_guard=0.2).fit(X[60:], batch=np.repeat(["b", "c"], 30), scale_where=present[60:])
+    assert present[60:].all()
+    with pytest.warns(AdaptationWarning, match="scale_where"):
+        new = model.adapt(X[:60], batch="a")
+    assert (new.affine_.scale[2] == 1).all()

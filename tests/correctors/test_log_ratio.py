@@ -155,7 +155,8 @@ def test_pseudocounts_warn():
         (lambda: LogRatio().fit(np.vstack([COUNTS, np.zeros(7)])), ("sum", "0")),
         (lambda: LogRatio().fit(np.where(COUNTS == 0, np.nan, COUNTS)), ("NaN",)),
         (lambda: LogRatio().fit(COUNTS[:, :1]), ("1 feature",)),
-        (lambda: LogRatio().fit([["1", "many"], ["2", "3"]]), ("many",)),
+        (lambda: LogRatio().fit([["1", "many"], ["2", "3"]]), ("must be numbers",)),
+        (lambda: LogRatio().fit(TABLE.astype(str)), ("must be numbers", "'a'")),
         (lambda: LogRatio("alr", reference="A").fit(TABLE), ("reference", "'A'", "did you mean 'a'")),
         (lambda: LogRatio("alr", reference="a").fit(COUNTS), ("reference", "'a'", "no names")),
         (lambda: LogRatio("alr", reference=7).fit(COUNTS), ("7 parts", "7")),
@@ -184,3 +185,55 @@ def test_one_sample_is_enough_once_fitted():
 def test_errors_are_ours():
     with pytest.raises(BatchfixError):
         LogRatio().fit(np.vstack([COUNTS, np.zeros(7)]))
+
+
+def test_numbers_for_names_in_another_order_are_seen():
+    table = TABLE.set_axis(range(7), axis=1)
+    with pytest.raises(BatchfixError, match="another order"):
+        LogRatio().fit(table).transform(table.iloc[:, ::-1])
+
+
+def test_log_ratios_in_another_order_are_not_put_back():
+    model = LogRatio().set_output(transform="pandas")
+    Z = model.fit_transform(TABLE)
+    with pytest.raises(BatchfixError, match="another order"):
+        model.inverse_transform(Z[Z.columns[::-1]])
+    depth = TABLE.sum(axis=1)
+    assert_allclose(model.inverse_transform(Z, total=depth[::-1]).sum(axis=1), depth, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.where(COUNTS == 0, np.nan, COUNTS),
+        np.where(COUNTS == 0, np.inf, COUNTS),
+        COUNTS[:, :1],
+        COUNTS[0],
+        TABLE.set_axis(list("aabcdef"), axis=1),
+        TABLE.assign(day=pd.Timestamp(0)),
+        np.ma.masked_greater(COUNTS, 30),
+    ],
+)
+def test_every_table_that_will_not_do_gets_a_sentence_of_ours(table):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # one dimension is scikit-learn's own word
+        LogRatio().fit(table)
+    assert "HistGradient" not in str(caught.value)
+    assert isinstance(caught.value, BatchfixError) or "Expected 2D array" in str(caught.value)
+
+
+def test_a_policy_that_gives_the_table_back_does_not_harm_it():
+    class Nothing:
+        depends_on_depth = False
+
+        def fill(self, X, out=None):
+            return X
+
+    table = COUNTS + 1
+    before = table.copy()
+    LogRatio(zeros=Nothing()).fit_transform(table)
+    assert_array_equal(table, before)
+
+
+def test_a_parameter_changed_after_the_fit_needs_another_fit():
+    with pytest.raises(BatchfixError, match="Fit again"):
+        LogRatio().fit(TABLE).set_params(transform="rclr").transform(TABLE)
