@@ -8,15 +8,19 @@ drew beside the table, so that a correction can be judged by how much of it come
 from __future__ import annotations
 
 from .lab import LabTable, make_lab
+from .markets import MarketTable, make_markets
 from .microbes import MicrobeTable, make_microbes
-from .shipped import LabelledTable, load_bladder, load_microbes
+from .shipped import LabelledTable, load_bladder, load_markets, load_microbes
 
 __all__ = [
     "LabTable",
     "LabelledTable",
+    "MarketTable",
     "MicrobeTable",
     "load_bladder",
+    "load_markets",
     "load_microbes",
     "make_lab",
+    "make_markets",
     "make_microbes",
 ]

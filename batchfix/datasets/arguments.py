@@ -22,12 +22,24 @@ def check_count(name: str, value: Any, least: int, most: float = inf) -> None:
         raise BatchfixError(f"{name} must be at most {most}, got {value!r}.")
 
 
-def check_number(name: str, value: Any, most: float) -> None:
-    """A real number from 0 to `most`, finite."""
+def check_counts(*rules: tuple[str, Any, int, float]) -> None:
+    """Whole numbers: each rule is a name, its value, the least and the most it may be."""
+    for rule in rules:
+        check_count(*rule)
+
+
+def check_number(name: str, value: Any, least: float, most: float) -> None:
+    """A real number from `least` to `most`, finite."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}.")
-    if not 0 <= float(value) <= most:
-        raise BatchfixError(f"{name} must be between 0 and {most:g}, got {value!r}.")
+    if not least <= float(value) <= most:
+        raise BatchfixError(f"{name} must be between {least:g} and {most:g}, got {value!r}.")
+
+
+def check_numbers(*rules: tuple[str, Any, float, float]) -> None:
+    """Real numbers: each rule is a name, its value, the least and the most it may be."""
+    for rule in rules:
+        check_number(*rule)
 
 
 def float_type(dtype: DTypeLike) -> np.dtype[Any]:

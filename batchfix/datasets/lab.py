@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from ..exceptions import BatchfixError
-from .arguments import check_count, check_number, float_type, generator
-from .layout import assign, batch_sizes, names
+from .arguments import check_counts, check_numbers, float_type, generator
+from .layout import assign, batch_sizes, labels, names
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,22 +134,20 @@ def make_lab(
     >>> lab.group.groupby(lab.batch).unique().map(list).to_dict()
     {'b1': ['case'], 'b2': ['control'], 'b3': ['case']}
     """
-    for name, count, least in (
-        ("n_samples", n_samples, 1),
-        ("n_features", n_features, 1),
-        ("n_batches", n_batches, 1),
-        ("n_singletons", n_singletons, 0),
-    ):
-        check_count(name, count, least)
-    for name, number, most in (
-        ("batch_shift", batch_shift, 1e6),
-        ("batch_scale", batch_scale, 10.0),
-        ("effect_size", effect_size, 1e6),
-        ("effect_share", effect_share, 1.0),
-        ("confounding", confounding, 1.0),
-        ("missing", missing, 1.0),
-    ):
-        check_number(name, number, most)
+    check_counts(
+        ("n_samples", n_samples, 1, np.inf),
+        ("n_features", n_features, 1, np.inf),
+        ("n_batches", n_batches, 1, np.inf),
+        ("n_singletons", n_singletons, 0, np.inf),
+    )
+    check_numbers(
+        ("batch_shift", batch_shift, 0.0, 1e6),
+        ("batch_scale", batch_scale, 0.0, 10.0),
+        ("effect_size", effect_size, 0.0, 1e6),
+        ("effect_share", effect_share, 0.0, 1.0),
+        ("confounding", confounding, 0.0, 1.0),
+        ("missing", missing, 0.0, 1.0),
+    )
     if missing == 1:
         raise BatchfixError(f"missing must be below 1, got {missing!r}: no value would be left.")
     kind = float_type(dtype)
@@ -170,13 +168,13 @@ def make_lab(
     holes = rng.choice(data.size, round(missing * data.size), replace=False)
     data.flat[holes] = np.nan
 
-    rows = pd.Index(names("s", n_samples), name="sample")
     columns = pd.Index(names("f", n_features))
-    batches = pd.Index(names("b", n_batches), name="batch")
+    batches, batch, group = labels(codes, n_batches, is_case)
+    rows = batch.index
     return LabTable(
         data=pd.DataFrame(data.astype(kind), rows, columns),
-        batch=pd.Series(batches.to_numpy()[codes], rows, name="batch"),
-        group=pd.Series(np.where(is_case, "case", "control"), rows, name="group"),
+        batch=batch,
+        group=group,
         truth=pd.DataFrame(truth.astype(kind), rows, columns),
         shift=pd.DataFrame(shift.astype(kind), batches, columns),
         scale=pd.DataFrame(scale.astype(kind), batches, columns),

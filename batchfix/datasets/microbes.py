@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from .arguments import check_count, check_number, generator
-from .layout import assign, batch_sizes, names
+from .arguments import check_counts, check_numbers, generator
+from .layout import assign, batch_sizes, labels, names
 
 # What a batch that misses a taxon still detects of it.
 _RESIDUE = 1e-3
@@ -179,25 +179,23 @@ def make_microbes(
     >>> bool((shares - expected.div(expected.sum(axis=1), axis=0)).abs().max(axis=None) < 0.02)
     True
     """
-    for name, count, least, most in (
+    check_counts(
         ("n_samples", n_samples, 1, np.inf),
         ("n_taxa", n_taxa, 2, np.inf),
         ("n_batches", n_batches, 1, np.inf),
         ("depth", depth, 1, 10**8),
-    ):
-        check_count(name, count, least, most)
-    for name, number, most in (
-        ("batch_bias", batch_bias, 10.0),
-        ("missed", missed, 1.0),
-        ("depth_shift", depth_shift, 2.0),
-        ("depth_variation", depth_variation, 2.0),
-        ("effect_size", effect_size, 10.0),
-        ("effect_share", effect_share, 1.0),
-        ("confounding", confounding, 1.0),
-        ("spread", spread, 10.0),
-        ("variation", variation, 10.0),
-    ):
-        check_number(name, number, most)
+    )
+    check_numbers(
+        ("batch_bias", batch_bias, 0.0, 10.0),
+        ("missed", missed, 0.0, 1.0),
+        ("depth_shift", depth_shift, 0.0, 2.0),
+        ("depth_variation", depth_variation, 0.0, 2.0),
+        ("effect_size", effect_size, 0.0, 10.0),
+        ("effect_share", effect_share, 0.0, 1.0),
+        ("confounding", confounding, 0.0, 1.0),
+        ("spread", spread, 0.0, 10.0),
+        ("variation", variation, 0.0, 10.0),
+    )
     rng = generator(random_state)
 
     # Each draw takes as many random numbers whatever the parameters, the counts last: so a seed fixes the truth.
@@ -216,13 +214,13 @@ def make_microbes(
     efficiency = bias + np.where(present, 0.0, np.log(_RESIDUE))
     counts = rng.multinomial(reads, softmax(log_abundance + efficiency[codes], axis=1))
 
-    rows = pd.Index(names("s", n_samples), name="sample")
     taxa = pd.Index(names("taxon", n_taxa))
-    batches = pd.Index(names("b", n_batches), name="batch")
+    batches, batch, group = labels(codes, n_batches, is_case)
+    rows = batch.index
     return MicrobeTable(
         counts=pd.DataFrame(counts, rows, taxa),
-        batch=pd.Series(batches.to_numpy()[codes], rows, name="batch"),
-        group=pd.Series(np.where(is_case, "case", "control"), rows, name="group"),
+        batch=batch,
+        group=group,
         depth=pd.Series(reads, rows, name="depth"),
         truth=pd.DataFrame(softmax(log_abundance, axis=1), rows, taxa),
         bias=pd.DataFrame(bias, batches, taxa),
