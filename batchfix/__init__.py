@@ -3,35 +3,50 @@
 Choose which cells share statistics. Estimate their moments. Shrink them if they are few. Map them affinely.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import datasets, exceptions, pp
-from .correctors import BatchCorrector, ComBat, CompositionalCorrector, LinearCorrector, LogRatio
+from . import correctors, datasets, exceptions, pp
 
 if TYPE_CHECKING:
+    from . import diagnostics as diagnostics
     from . import nn as nn
     from .adapters.torch import to_torch as to_torch
+    from .correctors import BatchCorrector as BatchCorrector
+    from .correctors import CausalCorrector as CausalCorrector
+    from .correctors import ComBat as ComBat
+    from .correctors import CompositionalCorrector as CompositionalCorrector
+    from .correctors import GroupCorrector as GroupCorrector
+    from .correctors import InstanceCorrector as InstanceCorrector
+    from .correctors import LinearCorrector as LinearCorrector
+    from .correctors import LogRatio as LogRatio
+    from .correctors import RenormCorrector as RenormCorrector
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchCorrector",
+    "CausalCorrector",
     "ComBat",
     "CompositionalCorrector",
+    "GroupCorrector",
+    "InstanceCorrector",
     "LinearCorrector",
     "LogRatio",
+    "RenormCorrector",
     "datasets",
+    "diagnostics",
     "exceptions",
     "pp",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`nn` and `to_torch` are imported when they are first asked for: they need torch, and the rest does not."""
-    if name == "nn":
-        from importlib import import_module
-
-        return import_module(".nn", __name__)
+    """Correctors, `diagnostics`, and `nn` and `to_torch`, which need torch, are imported when first asked for."""
+    if name in correctors.HOMES:
+        return getattr(correctors, name)
+    if name in ("nn", "diagnostics"):
+        return import_module(f".{name}", __name__)
     if name == "to_torch":
         from .adapters.torch import to_torch
 
@@ -40,4 +55,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "nn", "to_torch"})
+    return sorted({*globals(), *__all__, "nn", "to_torch"})

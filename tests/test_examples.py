@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # tests/nn runs those of the layers, and looks at their figures too
 EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if not path.stem.startswith("nn_")]
-NEEDS = {"lab_anndata": "anndata", "lab_picture": "matplotlib"}
+NEEDS = {"lab_anndata": "anndata", "lab_picture": "matplotlib", "markets_sector_neutral": "matplotlib"}
 
 
 def test_there_are_examples():

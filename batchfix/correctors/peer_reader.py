@@ -1,0 +1,293 @@
+"""Reading peers: a table, wide or long, with everything that says which cells are compared.
+
+A table and what is passed beside it flow in; `Cells` flow out: numbers, groups, dates, weights and exposures, checked
+against fit and against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from ..core import blocks
+from ..core.naming import some
+from ..core.scores import Sheet
+from ..exceptions import BatchfixError, BatchfixWarning
+from . import beside, grouping
+from .by_date import ByDate, Layout
+from .grouping import Grouping
+from .notices import warn
+from .peer_parameters import check_neutralized, check_weighted
+from .rowwise import RowwiseCorrector, Table
+from .tables import Key
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table with everything that is known beside it."""
+
+    table: Table
+    grouping: Grouping
+    dates: ByDate | None
+    weights: np.ndarray | None
+    exposures: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sheet's results are written, and how they get from there to the output."""
+
+    target: np.ndarray
+    layout: Layout | None
+
+    def write(self, sheet: np.ndarray, column: np.ndarray) -> None:
+        """Bring a sheet back to its rows in a column; a wide table's results are there already."""
+        if self.layout is not None:
+            self.layout.write(sheet, column)
+
+
+PIECE = 1 << 16
+
+
+class PeerReader(RowwiseCorrector):
+    """Finds the groups, dates, weights and exposures of a table's cells."""
+
+    groups: Any
+    by: Any
+    within: Any
+    center: str | None
+    scale: str | None
+    method: str
+    weights: Any
+    neutralize: Any
+
+    _mode: str
+    _grouping: Grouping
+    _exposures: list[str]
+
+    @property
+    def _long(self) -> bool:
+        return self.within is not None
+
+    def _keys(self) -> list[Key]:
+        """Keys of a long table."""
+        if not self._long:
+            return []
+        keys = [*listed(self.within), *listed(self.by), *self._neutralized_names()]
+        if self._weight_key is not None:
+            keys.append(self._weight_key)
+        return list(dict.fromkeys(keys))
+
+    @property
+    def _weight_key(self) -> Key | None:
+        """The key column of weights of a long table."""
+        key = self.weights
+        named = isinstance(key, str | int | np.integer) and not isinstance(key, bool)
+        return cast(Key, key) if self._long and named else None
+
+    def _neutralized_names(self) -> list[Key]:
+        return [] if self.neutralize is None else listed(self.neutralize)
+
+    def _cells(self, X: Any, membership: Any, weights: Any, exposures: Any, *, reset: bool) -> Cells:
+        """Find groups, dates, weights and exposures of a table."""
+        if self._long:
+            table, dates, found = self._read_long(X, membership, exposures, reset=reset)
+        else:
+            table, dates = self._read(X, reset=reset), None
+            _refuse_repeated_dates(table.index)
+            mode = "membership" if membership is not None else "groups"
+            if reset:
+                self._mode = mode
+            self._check_mode(mode)
+            found = self._wide_groups(table, membership, reset=reset)
+        if reset:
+            self._warn_unlabelled(found, table)
+        w = self._weights_of(table, weights)
+        names, loads = beside.exposures(exposures, self._neutralized_names(), table, long=self._long)
+        if reset:
+            self._exposures = names
+            if names:
+                check_neutralized(self)
+        elif names != self._exposures:
+            raise BatchfixError(f"exposures must be those of fit, {self._exposures}; got {names}. Pass the same ones.")
+        return Cells(table, found, dates, w, loads)
+
+    def _check_mode(self, mode: str) -> None:
+        if mode == self._mode:
+            if mode == "membership" and self.groups is not None:
+                raise BatchfixError(
+                    "Groups must be described once; got both groups= and membership=. Drop groups if they change."
+                )
+            return
+        raise BatchfixError(
+            "membership must be passed to transform, since fit was given it; got none."
+            if mode == "groups"
+            else "membership must be passed to fit too; got it in transform alone. Fit with it, or leave it out."
+        )
+
+    def _wide_groups(self, table: Table, membership: Any, *, reset: bool = False) -> Grouping:
+        n = len(table.values)
+        if self._mode == "membership":
+            if membership is None:
+                raise BatchfixError("membership must be passed, since fit was given it; got none.")
+            return grouping.of_cells(membership, table.index, table.names, n)
+        if reset:
+            named = hasattr(table.source, "columns")
+            self._grouping = grouping.of_columns(self.groups, table.names, named=named)
+        return self._grouping
+
+    def _warn_unlabelled(self, found: Grouping, table: Table) -> None:
+        """Say which values have no group at any level, and become NaN."""
+        nameless = found.levels.nameless
+        if not nameless.any():
+            return
+        lost = nameless[found.codes]
+        if not self._long and lost.ndim == 1:
+            names = [table.names[j] for j in np.flatnonzero(lost)]
+            who, many = f"column should have a group, but {some(names, 3)}", len(names)
+        else:
+            seen = ~np.isnan(table.values)
+            many = int((seen & (lost if lost.ndim == 2 else lost[:, None])).sum())
+            who = f"value should have a group, but {many} of {int(seen.sum())}"
+        if many:
+            warn(
+                f"Every {who} {'has' if many == 1 else 'have'} none: NaN in the output. Label them, or leave them out.",
+                BatchfixWarning,
+            )
+
+    def _read_long(self, X: Any, membership: Any, exposures: Any, *, reset: bool) -> tuple[Table, ByDate, Grouping]:
+        if membership is not None:
+            raise BatchfixError(
+                "membership describes the cells of a wide table; got it for a long one. Its groups are named in by=."
+            )
+        self._mode = "long"
+        keys = [k for k in self._keys() if not (exposures is not None and k in self._neutralized_names())]
+        table = self._read_keys(X, keys, reset=reset)
+        n = len(table.values)
+        dates = grouping.whole([table.keys[k] for k in listed(self.within)], self.within)
+        n_dates = dates.levels.n_groups
+        by_date = ByDate.of(dates.codes, n_dates)
+        _refuse_repeated_pairs(table, dates.codes, by_date, listed(self.within))
+        by = listed(self.by)
+        found = Grouping.of([table.keys[k] for k in by], f"{self.by!r}") if by else Grouping.none(n)
+        return table, by_date, found
+
+    def _read_keys(self, X: Any, keys: list[Key], *, reset: bool) -> Table:
+        """Read a long table; levels of its index as categories, which they are."""
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        if not isinstance(index, pd.MultiIndex):
+            return self._read(X, keys, reset=reset)
+        levels = {k: index.names.index(k) for k in keys if k in index.names and k not in X.columns}
+        table = self._read(X, [k for k in keys if k not in levels], reset=reset)
+        for k, at in levels.items():
+            table.keys[k] = pd.Categorical.from_codes(index.codes[at], categories=index.levels[at], validate=False)
+        return table
+
+    def _weights_of(self, table: Table, given: Any) -> np.ndarray | None:
+        own = self.weights
+        if given is not None and own is not None:
+            raise BatchfixError("Weights must be given once; got both the parameter weights and the argument weights.")
+        if self._weight_key is not None:
+            own = np.asarray(table.keys[self._weight_key])  # in the order of the rows
+        found = own if given is None else given
+        if found is None:
+            return None
+        if isinstance(found, str):
+            raise BatchfixError(
+                f"weights of a wide table must be numbers, one a column or one a cell; got the name {found!r}."
+            )
+        check_weighted(self)
+        return beside.weights(beside.of_cells(found, table, "weights", long=self._long), table.values, long=self._long)
+
+    def _sheets(self, cells: Cells, out: np.ndarray) -> Iterator[tuple[int, Sheet, Place]]:
+        """Rows whose cells are compared: the table, or a long table's factors one after the other."""
+        values, w = cells.table.values, cells.weights
+        if cells.dates is None:
+            yield 0, Sheet(values, cells.grouping.codes, w, cells.exposures), Place(out, None)
+            return
+        for layout in cells.dates.layouts():
+            codes = layout.sheet(cells.grouping.codes, empty=0)
+            loads = None if cells.exposures is None else layout.sheet(cells.exposures)
+            for j in range(values.shape[1]):
+                own = None
+                if w is not None:
+                    own = layout.sheet(w if w.ndim == 1 else w[:, j], empty=0.0)
+                sheet = Sheet(layout.sheet(values[:, j]), codes, own, loads)
+                yield j, sheet, Place(layout.target(out[:, j]), layout)
+
+
+def listed(keys: Any) -> list[Any]:
+    """Return one key or several as a list."""
+    if keys is None:
+        return []
+    return [keys] if isinstance(keys, str | Integral) or not isinstance(keys, Sequence) else list(keys)
+
+
+def _refuse_repeated_dates(index: pd.Index | None) -> None:
+    if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex) and not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise BatchfixError(
+            f"Each date must have one row of a wide table; got several for {str(twice)!r}. Keep one, or use within= if "
+            "the table is long."
+        )
+
+
+def _refuse_repeated_pairs(table: Table, dates: np.ndarray, by_date: ByDate, within: list[Key]) -> None:
+    """Refuse a symbol that has two rows of one date, where the index names symbols."""
+    index = table.index
+    if index is None or isinstance(index, pd.RangeIndex):
+        return
+    levels = [name for name in index.names if name is not None and name not in within]
+    if not levels:
+        return
+    columns = []
+    for name in levels:
+        at = index.names.index(name)
+        if isinstance(index, pd.MultiIndex):
+            columns.append((np.asarray(index.codes[at]), len(index.levels[at])))
+        else:
+            codes, values = pd.factorize(index)
+            columns.append((codes, len(values)))
+    if len(columns) == 1 and _in_step(by_date, columns[0][0]):
+        return
+    size = len(by_date.edges) - 1
+    for _, count in columns:
+        size *= count + 1
+    if size <= 4 * len(dates) + 1_000_000:
+        seen = np.zeros(size, dtype=bool)
+        for a, b in blocks.spans(0, len(dates), PIECE):
+            seen[_pairs(dates, columns, slice(a, b))] = True
+        repeated = int(seen.sum()) < len(dates)
+    else:
+        repeated = not pd.Index(_pairs(dates, columns, slice(None))).is_unique
+    if repeated:
+        twice = int(np.flatnonzero(pd.Index(_pairs(dates, columns, slice(None))).duplicated())[0])
+        raise BatchfixError(
+            f"Each date must have one row a symbol; got several for {index[twice]!r}. Keep one, for example with "
+            "X[~X.index.duplicated()]."
+        )
+
+
+def _pairs(dates: np.ndarray, columns: list[tuple[np.ndarray, int]], rows: slice) -> np.ndarray:
+    """One number for each row's date and symbol; a missing symbol has code -1."""
+    cell = dates[rows].astype(np.int64)
+    for codes, count in columns:
+        cell *= count + 1
+        cell += codes[rows]
+        cell += 1
+    return cell
+
+
+def _in_step(by_date: ByDate, symbols: np.ndarray) -> bool:
+    """Whether every date has the same symbols in the same order, each once: the usual case, and quickly seen."""
+    width = by_date.width
+    first = symbols[:width]
+    if width == 0 or len(np.unique(first)) < width:
+        return False
+    rows = symbols.reshape(-1, width)
+    return all(bool((rows[a:b] == first).all()) for a, b in blocks.spans(0, len(rows), max(1, PIECE // width)))
