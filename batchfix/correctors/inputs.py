@@ -190,7 +190,7 @@ def align(values: Any, index: pd.Index | None, n: int, what: str) -> Any:
             return values.loc[index]
         lost = index[~index.isin(values.index)]
         why = (
-            f"{len(lost)} of {n} row ids have none, {lost[0]!r} for one"
+            f"{len(lost)} of {n} row ids have none, {repr_label(lost[0])} for one"
             if len(lost)
             else "ids are repeated and stand in another order"
         )
