@@ -1,13 +1,12 @@
 """How much of a table's variance a factor explains.
 
 A matrix (samples x features) and one label per sample in; one share per feature
-out. With `u` the features centred, `A` the centred one-hot columns of the factor
-and `G` those of what is given, the share is
+out: the eta2 of `feature_effects`, with labels in place of design columns.
 
     R2 = |P u|^2 / |u|^2,    P = projection onto the columns of A - P_G A
 
-that is, the least-squares sum of squares which the factor adds to the given one,
-over the total: the marginal R2 of an analysis of variance.
+for `u` the features centred, `A` the indicators of the factor's labels and `G`
+those of what is given.
 """
 
 from __future__ import annotations
@@ -15,7 +14,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from batchfix.exceptions import AlignmentError, BatchfixError
+from ..exceptions import AlignmentError, BatchfixError
+from .feature_effects import feature_squares
+from .projection import indicators
 
 Floats = NDArray[np.float64]
 
@@ -73,25 +74,16 @@ def variance_explained(X: ArrayLike, factor: ArrayLike, given: ArrayLike | None 
             "X must be complete and finite to share out its variance; it came with "
             f"{int((~np.isfinite(values)).sum())} NaN or infinite cells. Drop those features first."
         )
-    eps = np.finfo(raw.dtype).eps if raw.dtype.kind == "f" else np.finfo(np.float64).eps
-    centred = values - values.mean(axis=0)
-    spread = np.abs(centred).max(axis=0)
-    constant = spread <= 64 * eps * np.abs(values).max(axis=0)
-    unit = centred / np.where(constant, 1.0, spread)  # squares cannot overflow
-    unit -= unit.mean(axis=0)
-
     n = len(values)
-    nothing = np.zeros((n, 0))
-    before = nothing if given is None else _basis(_indicators(given, "given", n), nothing)
-    added = _basis(_indicators(factor, "factor", n), before)
-    total = np.where(constant, 1.0, np.square(unit).sum(axis=0))
-    share: Floats = np.square(added.T @ unit).sum(axis=0) / total
-    share[constant] = np.nan
+    before = None if given is None else _indicators(given, "given", n)
+    share: Floats = feature_squares(
+        raw if raw.dtype.kind == "f" else values, _indicators(factor, "factor", n), before
+    ).eta2
     return share
 
 
 def _indicators(labels: ArrayLike, name: str, n: int) -> Floats:
-    """Centred one-hot columns (n, levels) of the labels."""
+    """One-hot columns (n, levels) of the labels."""
     codes = np.asarray(labels)
     if codes.shape != (n,):
         raise AlignmentError(
@@ -101,16 +93,4 @@ def _indicators(labels: ArrayLike, name: str, n: int) -> Floats:
     if codes.dtype.kind == "O":
         codes = codes.astype(str)
     levels, index = np.unique(codes, return_inverse=True)
-    onehot = np.equal(index[:, None], np.arange(len(levels))).astype(np.float64)
-    centred: Floats = onehot - onehot.mean(axis=0)
-    return centred
-
-
-def _basis(columns: Floats, before: Floats) -> Floats:
-    """Orthonormal basis (n, rank) of what the columns add to the basis before."""
-    rest = columns - before @ (before.T @ columns)
-    rest -= before @ (before.T @ rest)  # again, for the rounding of the first
-    left: Floats
-    left, sizes, _ = np.linalg.svd(rest, full_matrices=False)
-    tolerance = max(rest.shape) * np.finfo(np.float64).eps * max(1.0, float(np.linalg.norm(columns)))
-    return left[:, sizes > tolerance]
+    return indicators(index, len(levels))
