@@ -12,7 +12,6 @@ others are looked at once more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from .hierarchy import shrunken_mean, shrunken_variance
 from .moments import NOISE
 from .peer_statistics import PeerMoments
 from .peers import Levels, Peers
-
-if TYPE_CHECKING:
-    from .standing import Recipe
+from .recipe import Recipe
 
 LOST = 1e-3
 """Below this share of m2, what is left of it has lost three digits and is computed anew."""

@@ -22,7 +22,8 @@ from .moments import NOISE
 from .neutralize import neutralize
 from .peers import Levels
 from .ranks import grouped_gauss_rank, grouped_rank
-from .standing import Recipe, Standing, level_moments, standardize
+from .recipe import Recipe
+from .standing import Standing, level_moments, standardize
 
 RANKS: dict[str, Callable[..., np.ndarray]] = {"rank": grouped_rank, "gauss_rank": grouped_gauss_rank}
 

@@ -19,8 +19,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.hierarchy import ShrinkageSums
+from ..core.recipe import Recipe
 from ..core.scores import score, shrinkage_sums
-from ..core.standing import Recipe
 from ..exceptions import BatchfixError, CopyWarning, MergeError
 from .notices import warn
 from .peer_columns import PeerColumns

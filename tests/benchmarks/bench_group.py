@@ -23,7 +23,8 @@ import pandas as pd
 
 from batchfix import GroupCorrector, InstanceCorrector
 from batchfix.core.peers import Levels
-from batchfix.core.standing import Recipe, standardize
+from batchfix.core.recipe import Recipe
+from batchfix.core.standing import standardize
 
 GOALS = {"z-score, fixed groups": 6.5, "z-score, groups of cells": 11.0, "z-score, long table": 13.0}
 """Times of a copy, at most, at 2500x3000 with 11 groups and 5 % missing."""

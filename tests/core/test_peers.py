@@ -8,8 +8,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from batchfix.core.peer_statistics import measure, medians, quantiles
 from batchfix.core.peers import Levels, Peers
+from batchfix.core.recipe import Recipe
 from batchfix.core.robust import MAD_TO_SIGMA
-from batchfix.core.standing import Recipe, level_moments, standardize
+from batchfix.core.standing import level_moments, standardize
 from batchfix.exceptions import BatchfixError
 
 seeds = st.integers(0, 2**32 - 1)
