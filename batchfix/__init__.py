@@ -11,6 +11,8 @@ from . import correctors, datasets, exceptions, pp
 if TYPE_CHECKING:
     from . import diagnostics as diagnostics
     from . import nn as nn
+    from .adapters.storage import load_model as load_model
+    from .adapters.storage import save_model as save_model
     from .adapters.torch import to_torch as to_torch
     from .correctors import BatchCorrector as BatchCorrector
     from .correctors import CausalCorrector as CausalCorrector
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from .correctors import RenormCorrector as RenormCorrector
 
 __version__ = "0.1.0"
+
+ADAPTERS = {"load_model": "storage", "save_model": "storage", "to_torch": "torch"}
+"""Functions by the module of `adapters` that they are in."""
 
 __all__ = [
     "BatchCorrector",
@@ -37,22 +42,22 @@ __all__ = [
     "datasets",
     "diagnostics",
     "exceptions",
+    "load_model",
     "pp",
+    "save_model",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Correctors, `diagnostics`, and `nn` and `to_torch`, which need torch, are imported when first asked for."""
+    """What is imported when it is first asked for: `nn` and `to_torch` need torch, the others take their time."""
     if name in correctors.HOMES:
         return getattr(correctors, name)
     if name in ("nn", "diagnostics"):
         return import_module(f".{name}", __name__)
-    if name == "to_torch":
-        from .adapters.torch import to_torch
-
-        return to_torch
+    if name in ADAPTERS:
+        return getattr(import_module(f".adapters.{ADAPTERS[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "nn", "to_torch"})
+    return sorted({*globals(), *__all__, *ADAPTERS, "nn"})

@@ -1,7 +1,7 @@
 """The command `batchfix`: tables in, corrected tables out.
 
 Exit codes: 0 done; 2 the input or the way it was asked (one sentence on stderr);
-1 a fault of ours (with the traceback to report); 130 Ctrl-C; 143 told to end
+1 a fault of ours (with the traceback to report); 3 as grave a verdict as --fail-on names; 130 Ctrl-C; 143 told to end
 (SIGTERM; 129 SIGHUP); 141 the reader of our output went away.
 
 A subcommand is a function in `batchfix.command` that adds its parser to the others
@@ -21,8 +21,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command."""
     from importlib.metadata import version
 
+    from .command.apply import add_apply
+    from .command.check import add_check
+    from .command.compare import add_compare
     from .command.correct import add_correct
     from .command.demo import add_demo
+    from .command.diagnose import add_diagnose
     from .command.terminal import Parser
 
     parser = Parser(
@@ -32,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"batchfix {version('batchfix')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_demo, add_correct):
+    for add in (add_demo, add_check, add_correct, add_apply, add_diagnose, add_compare):
         add(commands)
     return parser
 

@@ -97,7 +97,9 @@ def read_header(path: PathLike) -> list[str]:
         return next(rows)
 
 
-def read_table(path: PathLike, *, text: Iterable[str] = (), progress: Progress | None = None) -> Table:
+def read_table(
+    path: PathLike, *, text: Iterable[str] = (), progress: Progress | None = None, unique_ids: bool = True
+) -> Table:
     r"""Read a table of numbers; the columns named in `text` stay strings.
 
     Parameters
@@ -105,6 +107,7 @@ def read_table(path: PathLike, *, text: Iterable[str] = (), progress: Progress |
     path : file ending in .csv, .tsv, .csv.gz or .tsv.gz, in UTF-8
     text : names of columns to keep as they are written
     progress : called now and then with the share of the file that was read
+    unique_ids : whether two rows may not share an id, as they may in a table of dates and symbols
 
     Returns
     -------
@@ -159,7 +162,8 @@ def read_table(path: PathLike, *, text: Iterable[str] = (), progress: Progress |
                 except ValueError:
                     refused.setdefault(k, (row[0], cell))
         values.frombytes(numbers.tobytes())
-    _no_duplicates(repr(str(path)), ids, "row ids")
+    if unique_ids:
+        _no_duplicates(repr(str(path)), ids, "row ids")
     matrix = np.frombuffer(values, dtype=np.float64).reshape(len(ids), len(places))
     if refused:
         raise _not_numbers(path, [columns[at - 1] for at in places], matrix, refused)

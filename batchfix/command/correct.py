@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..adapters.tables import NotNumericError, Table, check_output, read_header, read_table, read_text, write_table
+from ..adapters.tables import Table, check_output, read_header, read_text, write_table
 from ..core.naming import nearest, some
 from ..exceptions import TooFewFeaturesError, UnknownBatchError
 from .checks import (
@@ -24,7 +24,11 @@ from .checks import (
 from .compositions import add_composition_options, check_amounts, composition_options, describe_composition
 from .labels import label
 from .methods import METHODS
-from .names import InputError, check_name, joined, split
+from .models import add_save_option, check_save, save_as_asked
+from .names import InputError, check_name, split
+from .peers import add_peer_options, check_peer_options, run_history, run_peers
+from .reading import read_numbers
+from .reports import add_report_option, check_correction_report, report_correction
 from .roles import Roles, metadata_of, samples_in_rows
 from .summary import count, describe, wrote
 from .terminal import progress_bar
@@ -61,7 +65,7 @@ def add_correct(commands: Any) -> None:
         "--method", type=_method, default="combat", metavar="NAME", help="see below (default: %(default)s)"
     )
     column = partial(parser.add_argument, action="append", default=None, metavar="COLUMNS")
-    column("--batch", required=True, help="the batch of each sample (several columns: with --method linear)")
+    column("--batch", help="the batch of each sample (several columns: with --method linear)")
     column("--keep", help="what must survive: text is a factor, decimals a number")
     column("--keep-factor", help="the same, each value a level of its own (1, 2, 3 as codes)")
     column("--keep-number", help="the same, a quantity (1, 2, 3 as amounts)")
@@ -82,11 +86,29 @@ def add_correct(commands: Any) -> None:
         "(the default of clr-, ilr- and abundance- methods)",
     )
     add_composition_options(parser)
+    add_peer_options(parser)
+    add_save_option(parser)
+    add_report_option(parser)
     parser.set_defaults(run=run_correct)
 
 
 def run_correct(args: argparse.Namespace) -> None:
     """Read, correct, write, and say what was done."""
+    method = METHODS[args.method]
+    check_peer_options(args, sectors=method.peers == "sector")
+    check_save(args)
+    check_correction_report(args)
+    if method.peers is not None:
+        check_output_is_new(args)
+        made: list[Any] = []  # the corrector, once it is made
+        (run_history if method.peers == "history" else run_peers)(args, partial(_make_into, made, method.make))
+        save_as_asked(args, *made, ignore=split(args.ignore, read_header(args.input)[1:]))
+        return
+    if not args.batch:
+        raise InputError(
+            f"the following arguments are required: --batch (--method {args.method} corrects between batches); name "
+            "the column that tells them apart"
+        )
     check_options(args)
     existed = check_output(args.output).exists()
     check_output_is_new(args)
@@ -95,7 +117,7 @@ def run_correct(args: argparse.Namespace) -> None:
     for name in ignored:
         check_name(name, header, args.input)
     roles = Roles.from_arguments(args, read_header(args.metadata or args.input), ignored)
-    table, in_rows, samples, cells = _read(args, roles, ignored)
+    table, in_rows, samples, cells = read_samples(args, roles, ignored)
     features = table.number_columns if in_rows else table.ids
     if not features:
         raise InputError(
@@ -115,7 +137,7 @@ def run_correct(args: argparse.Namespace) -> None:
     corrected = _corrected(args, corrector, values, batch, keep, nuisance)
     written = corrected.astype(int) if args.write == "counts" else corrected
     with progress_bar("writing") as progress:
-        write_table(_filled(table, written, in_rows=in_rows), args.output, progress=progress)
+        write_table(filled(table, written, in_rows=in_rows), args.output, progress=progress)
 
     print("\n".join(describe(features, args.method, batch, keep, nuisance)))
     if composition is not None:
@@ -123,34 +145,30 @@ def run_correct(args: argparse.Namespace) -> None:
     if table.text:
         print(f"carried unchanged: {', '.join(table.text)}")
     print(wrote(args.output, existed))
+    save_as_asked(args, corrector, batch=roles.batch, ignore=ignored)
+    report_correction(args, roles, corrector, values, corrected, (batch, keep, nuisance))
 
 
-def _read(
+def _make_into(made: list[Any], make: Any, **options: Any) -> Any:
+    made.append(make(**options))
+    return made[-1]
+
+
+def read_samples(
     args: argparse.Namespace, roles: Roles, ignored: list[str]
 ) -> tuple[Table, bool, list[str], dict[str, list[str]]]:
     """The table, whether its samples are rows, their ids, and the cells of the columns that describe them."""
     if args.metadata is None:
-        table = _numbers(args.input, [*roles.kinds, *ignored])
+        table = read_numbers(args.input, [*roles.kinds, *ignored])
         check_ids(args, table)
         return table, True, table.ids, table.text
     metadata = read_text(args.metadata)
-    table = _numbers(args.input, ignored)
+    table = read_numbers(args.input, ignored)
     in_rows = samples_in_rows(args, table, metadata)
     samples = table.ids if in_rows else table.number_columns
     cells = metadata_of(args, samples, metadata)
     check_names_differ(args, table, metadata, in_rows=in_rows)
     return table, in_rows, samples, cells
-
-
-def _numbers(path: str, text: list[str]) -> Table:
-    try:
-        with progress_bar("reading") as progress:
-            return read_table(path, text=text, progress=progress)
-    except NotNumericError as error:
-        raise InputError(
-            f"{error} To carry {'it' if len(error.columns) == 1 else 'them'} along unchanged, add "
-            f"--ignore {joined(error.columns)}"
-        ) from error
 
 
 def _corrected(
@@ -178,7 +196,7 @@ def _corrected(
     return corrected
 
 
-def _filled(table: Table, corrected: pd.DataFrame, *, in_rows: bool) -> Table:
+def filled(table: Table, corrected: pd.DataFrame, *, in_rows: bool) -> Table:
     """The table with other numbers, and other names where log-ratios stand for parts."""
     names = [str(name) for name in corrected.columns]
     if not in_rows:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..correctors import BatchCorrector, ComBat, LinearCorrector
+from ..correctors import (
+    BatchCorrector,
+    CausalCorrector,
+    ComBat,
+    GroupCorrector,
+    InstanceCorrector,
+    LinearCorrector,
+)
 from .compositions import compositional
 
 
@@ -22,6 +29,7 @@ class Method:
     lone : what is left unscaled where a batch has one sample, which has no spread; None where nothing is scaled
     guarded : whether it takes `scale_guard`
     composition : "ratios" of counts or shares, which take `output` and `zeros`; "abundances"; None for other tables
+    peers : "sector" of methods without batches that take groups, "row" or "history"; None for the others
     """
 
     summary: str
@@ -29,6 +37,7 @@ class Method:
     lone: str | None = None
     guarded: bool = False
     composition: str | None = None
+    peers: str | None = None
 
 
 _LOCATION = partial(BatchCorrector, scale=None)
@@ -95,3 +104,21 @@ METHODS["abundance-location-scale"] = Method(
     guarded=True,
     composition="abundances",
 )
+
+METHODS |= {
+    "sector-mean": Method(
+        "no batches: each value less its group's mean in that row (--groups, or --within and --by)",
+        partial(GroupCorrector, scale=None),
+        peers="sector",
+    ),
+    "sector-zscore": Method("the same, divided by the group's standard deviation", GroupCorrector, peers="sector"),
+    "sector-rank": Method(
+        "the same, ranks within the group, between 0 and 1", partial(GroupCorrector, method="rank"), peers="sector"
+    ),
+    "row-zscore": Method(
+        "no batches: each row by its own mean and standard deviation (spectra)", InstanceCorrector, peers="row"
+    ),
+    "history-zscore": Method(
+        "no batches: each column by its own past; rows are dates, in order", CausalCorrector, peers="history"
+    ),
+}

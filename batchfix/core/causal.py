@@ -44,12 +44,14 @@ def standardize(X: np.ndarray, window: Window, state: State, out: np.ndarray | N
     Raises
     ------
     BatchfixError
-        X holds an infinity, or values whose squares leave float64.
+        X holds an infinity, or values whose squares leave float64 (what lies in `out` is then of no use); or the state
+        is another window's.
 
     Notes
     -----
     Where the window is constant (its scale is at most 64 rounding units of its location), z is 0 for a value that is
-    that constant too, and NaN for any other: there is no unit to measure its move by.
+    that constant too, and NaN for any other: there is no unit to measure its move by. Without a center it is NaN
+    always. A bridge needs both its windows, unless it leads all the way to the long one.
 
     Examples
     --------
@@ -59,6 +61,7 @@ def standardize(X: np.ndarray, window: Window, state: State, out: np.ndarray | N
     >>> z.ravel().round(3).tolist()
     [nan, nan, 1.414, nan, 3.491]
     """
+    window.refuse_other(state, X.shape[1])
     ask = window.ask(X.dtype)
 
     def work(span: slice) -> State:
@@ -101,6 +104,7 @@ def restore(Z: np.ndarray, window: Window, state: State, there: np.ndarray | Non
     >>> restore(z, window, state).ravel().tolist()
     [4.0, 9.0]
     """
+    window.refuse_other(state, Z.shape[1])
     ask, scratch, past, pending = window.ask(Z.dtype), Scratch(), state.pasts[0], state.pending
     X = np.empty_like(Z)
     for t, z in enumerate(Z):
@@ -146,7 +150,7 @@ def _walk(X: np.ndarray, window: Window, ask: Ask, state: State, out: np.ndarray
 def _standard(x: np.ndarray, window: Window, ask: Ask, histories: list[History]) -> np.ndarray:
     """z of rows whose histories are known. The arrays of the histories are overwritten."""
     bridge, long = window.bridge, histories[0]
-    if bridge is None:
+    if bridge is None or bridge.whole:
         return _by(x, long, window, ask)
     z = _by(x, histories[1], window, ask, keep=True)
     assert long.scale is not None  # a bridge is between scales; for the type checker

@@ -54,6 +54,10 @@ class Exponential(Past):
         """No row read."""
         return cls(halflife, *(np.zeros(p) for _ in range(5)))
 
+    def like(self, other: Past) -> bool:
+        """Whether the other forgets as fast."""
+        return isinstance(other, Exponential) and other.halflife == self.halflife
+
     def _read(self, x: np.ndarray, ask: Ask, scratch: Scratch) -> tuple[History, Self]:
         m, w = x.shape
         n, center, v, c = (scratch(name, m, w) for name in ("n", "center", "v", "c"))

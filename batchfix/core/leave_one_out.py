@@ -45,8 +45,9 @@ def left_out(
 ) -> np.ndarray:
     """Standing of each sorted cell (lines, m) among the others of its group.
 
-    A cell with too few others takes those of the group above; without one it is NaN. Where the others are
-    constant, a cell equal to them is 0, and one that differs has no standing: NaN.
+    A cell with too few others takes those of the group above; without one it is NaN. Where the scale of the others is
+    not known (a single other), it is that of those of the group above. Where the others are constant, a cell equal
+    to them is 0, and one that differs has no standing: NaN.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         mean, variance = _in_use(x, weights, peers, levels, moments, recipe)
@@ -58,10 +59,8 @@ def left_out(
         if recipe.scale is None:
             return deviation
         scale = np.sqrt(variance)
-        constant = scale <= noise
-        scale = np.where(np.isnan(scale), 1.0, np.where(constant, np.nan, scale))
-        z: np.ndarray = deviation / scale
-        return np.where(constant & (deviation == 0), 0.0, z)
+        z: np.ndarray = deviation / np.where(scale <= noise, np.nan, scale)
+        return np.where(deviation == 0, 0.0, z)
 
 
 def _in_use(
@@ -82,17 +81,28 @@ def _in_use(
         enough = others.n >= max(recipe.min_size, 1)
         if level == 0:
             mean, variance = (np.where(enough, v, np.nan) for v in (others.mean, others.variance))
+            if recipe.center is None:
+                variance = _of_use(mean, variance, recipe)
             continue
         if recipe.amounts is not None:
             others = _shrunken(others, mean, variance, *recipe.amounts[level - 1])
         has_label = np.broadcast_to(levels.labelled[level - 1], of_level.n.shape)
         labelled = each.spread(each.pick(has_label))
         stands, borrows = labelled & enough, labelled | (level > 1)  # the whole row is no parent of the unlabelled
+        above = variance
         mean, variance = (
-            np.where(stands, own, np.where(borrows, above, np.nan))
-            for own, above in ((others.mean, mean), (others.variance, variance))
+            np.where(stands, own, np.where(borrows, of_above, np.nan))
+            for own, of_above in ((others.mean, mean), (others.variance, variance))
         )
+        if recipe.center is None:
+            variance = _of_use(mean, variance, recipe)
+        variance = np.where(np.isnan(variance) & borrows, above, variance)
     return mean, variance
+
+
+def _of_use(mean: np.ndarray, variance: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Variance that values as they are can be divided by: NaN where it is rounding noise."""
+    return np.where(np.sqrt(variance) <= NOISE * recipe.eps * np.abs(mean), np.nan, variance)
 
 
 def _without(x: np.ndarray, weights: np.ndarray | None, peers: Peers, moments: PeerMoments, ddof: float) -> _Others:
@@ -124,7 +134,8 @@ def _without(x: np.ndarray, weights: np.ndarray | None, peers: Peers, moments: P
         without[line, i], left[line, i] = center, (value_weights * (values - center) ** 2).sum()
     effective = np.where(some, safe * (safe / np.where(square > 0, square, 1.0)), 0.0)
     freedom = safe - ddof * np.where(some, square, 0.0) / safe
-    variance = np.where(effective - ddof > 1e-9, left / np.where(freedom > 0, freedom, 1.0), np.nan)
+    known = (n > 2) & (effective - ddof > 1e-9)
+    variance = np.where(known, left / np.where(freedom > 0, freedom, 1.0), np.nan)
     return _Others(np.where(some, n - 1, 0.0), effective, without, variance)
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ..exceptions import BatchfixError
 from . import blocks
 from .moments import NOISE
+from .peer_statistics import refuse_weightless
 from .peers import Peers
 
 Floats = NDArray[np.float64]
@@ -62,8 +63,8 @@ def neutralize(
     Returns
     -------
     residuals : array (n, p) of X's dtype
-        NaN where X, an exposure, the weight or the group is missing (such a cell has no say either), and in groups
-        without any weight. Exactly 0 in a group that the fit explains down to rounding.
+        NaN where X, an exposure, the weight or the group is missing (such a cell has no say either). Exactly 0 in a
+        group that the fit explains down to rounding.
     intercepts : array (n, n_groups)
         NaN for a group without a cell that has a say.
     betas : array (n, k)
@@ -74,7 +75,8 @@ def neutralize(
     Raises
     ------
     BatchfixError
-        If X, an exposure or a weight is infinite, a weight negative, or a code not below n_groups.
+        If X, an exposure or a weight is infinite, a weight negative, all weights of a group 0, or a code not below
+        n_groups.
 
     Examples
     --------
@@ -85,7 +87,7 @@ def neutralize(
     ([[0.2, -0.2, -0.6, 1.0, -0.4]], [[0.8, 3.8]], [[1.4]])
     """
     n, p = X.shape
-    if codes.max(initial=-1) >= n_groups:
+    if codes.size and int(codes.max()) >= n_groups:
         raise BatchfixError(f"codes must be below n_groups = {n_groups}; got {int(codes.max())}. Count groups anew.")
     if isinstance(exposures, np.ndarray):
         exposures = [exposures[..., j] for j in range(exposures.shape[-1])]
@@ -115,7 +117,7 @@ def neutralize(
 
 def _peers(codes: np.ndarray, n_groups: int) -> Peers:
     """Cells in the order of their groups; those of none are one group more."""
-    return Peers.of(np.where(codes < 0, n_groups, codes), n_groups + 1)
+    return Peers.of(np.where(codes < 0, np.intp(n_groups), codes), n_groups + 1)
 
 
 def _relative(weights: np.ndarray) -> Floats:
@@ -144,7 +146,7 @@ def _fit(parts: list[Floats], weights: Floats | None, peers: Peers, noise: Float
         weights = peers.sort(weights)
         seen &= ~np.isnan(weights)
         weights = np.where(seen, weights, 0.0)
-        seen &= peers.spread(peers.total(weights)) > 0
+        refuse_weightless(peers.total(weights), peers.total(seen.astype(np.float64)))
     mask = seen.astype(np.float64)
     total = peers.total(mask if weights is None else weights)
     safe = np.where(total > 0, total, 1.0)

@@ -66,6 +66,10 @@ class Past:
     def _read(self, x: np.ndarray, ask: Ask, scratch: Scratch) -> tuple[History, Self]:
         raise NotImplementedError  # every past defines it
 
+    def like(self, other: Past) -> bool:
+        """Whether the other past is of the same window."""
+        return type(self) is type(other)
+
     def columns(self, span: slice) -> Self:
         """The same past of some columns."""
         return replace(self, **{f.name: v[..., span] for f in fields(self) if _is_array(v := getattr(self, f.name))})

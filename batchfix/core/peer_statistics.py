@@ -123,13 +123,13 @@ def measure(
     if seen is None:
         n = np.broadcast_to(peers.sizes.astype(np.float64), (len(x), len(peers.sizes)))
     else:
-        n = np.negative(peers.total(seen), dtype=np.float64)
+        n = np.absolute(peers.total(seen), dtype=np.float64)
     if weights is None:
         weight = square = n
     else:
         weights = weights if seen is None else _filled(weights, seen, np.empty_like(weights))
         weight, square = peers.total(weights), peers.total(weights * weights)
-        _refuse_weightless(weight, n)
+        refuse_weightless(weight, n)
     safe = np.maximum(n, 1.0) if weights is None else np.where(weight > 0, weight, 1.0)
 
     def mean_of(values: np.ndarray) -> np.ndarray:
@@ -160,7 +160,8 @@ def _filled(x: np.ndarray, seen: np.ndarray | None, out: np.ndarray) -> np.ndarr
     return out
 
 
-def _refuse_weightless(weight: np.ndarray, n: np.ndarray) -> None:
+def refuse_weightless(weight: np.ndarray, n: np.ndarray) -> None:
+    """Refuse groups that have values and no weight; sums of weights and counts of groups."""
     bad = (n > 0) & (weight <= 0)
     if bad.any():
         raise BatchfixError(

@@ -71,7 +71,7 @@ def _ranked(X: np.ndarray, codes: np.ndarray, n_groups: int, out: np.ndarray | N
     n, p = X.shape
     if out is None:
         out = np.empty(X.shape, dtype=X.dtype if X.dtype in (np.float32, np.float64) else np.float64)
-    if codes.max(initial=-1) >= n_groups:
+    if codes.size and int(codes.max()) >= n_groups:
         raise BatchfixError(
             f"codes must be below n_groups = {n_groups}; got {int(codes.max())}. Count the groups again."
         )

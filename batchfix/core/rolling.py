@@ -52,6 +52,10 @@ class Rolling(Past):
         """No row read."""
         return cls(0, np.full((length, p), np.nan))
 
+    def like(self, other: Past) -> bool:
+        """Whether the other is of the same length."""
+        return isinstance(other, Rolling) and other.length == self.length
+
     @property
     def length(self) -> int:
         """Rows of the window."""

@@ -77,7 +77,7 @@ def restore(
     betas: np.ndarray | None = None,
     exposures: np.ndarray | None = None,
 ) -> None:
-    """Write x = z * scale + center (+ exposures @ betas) to `out`; a scale that is 0 or unknown was not divided by."""
+    """Write x = z * scale + center (+ exposures @ betas) to `out`; where a scale is 0 or unknown, z is 0."""
     divided = np.where(standing.scale > 0, standing.scale, 1.0)
     n, p = Z.shape
     for a, b in blocks.spans(0, n, blocks.rows_per_chunk(p, Z.nbytes)):
@@ -112,9 +112,17 @@ def _named(codes: np.ndarray, levels: Levels) -> np.ndarray:
     return np.asarray(place[codes])
 
 
+def _as_fitted(levels: Levels) -> Levels:
+    """Levels as dummies see them: cells without a label at the finest alone are a group for themselves."""
+    if not len(levels):
+        return levels
+    return Levels(levels.parents, (*levels.labelled[:-1], ~levels.nameless))
+
+
 def _neutralized(sheet: Sheet, levels: Levels, recipe: Recipe, out: np.ndarray) -> tuple[Standing, np.ndarray]:
     """Write the scaled residual on groups and exposures to `out`."""
     X, exposures = sheet.X, sheet.exposures
+    levels = _as_fitted(levels)
     if recipe.clip is not None:
         X = np.empty(X.shape)
         plain = replace(recipe, center=None, scale=None)
@@ -129,8 +137,9 @@ def _neutralized(sheet: Sheet, levels: Levels, recipe: Recipe, out: np.ndarray) 
     exact = np.sqrt(left.m2 / safe) <= NOISE * recipe.eps * size  # what is explained whole leaves rounding alone
     at = np.broadcast_to(sheet.codes, X.shape).astype(np.intp)
     residuals[np.take_along_axis(exact, at, axis=1) & ~np.isnan(residuals)] = 0.0
-    about = replace(recipe, center=None, clip=None)
-    found = standardize(residuals, sheet.codes, levels, about, weights=sheet.weights, out=out)
+    found = standardize(
+        residuals, sheet.codes, levels, replace(recipe, clip=None), weights=sheet.weights, out=out
+    )  # about their means, which are 0
     assert found is not None  # statistics are wanted
     return Standing(intercepts, np.where(exact, 0.0, found.scale), found.count), betas
 
@@ -141,7 +150,7 @@ def _rank(sheet: Sheet, levels: Levels, recipe: Recipe, ranked: Callable[..., np
         ranked(sheet.X, sheet.codes, levels.n_groups, out=out)
         return
     X, codes = np.array(sheet.X), np.broadcast_to(sheet.codes, sheet.X.shape)
-    count = level_moments(X, sheet.codes, levels)
+    count = level_moments(np.where(np.isnan(X), X, 0.0), sheet.codes, levels)  # of any values: they are ranked alone
     out[...] = np.nan
     open_cells = np.ones(X.shape, dtype=bool)
     for level in range(len(levels), -1, -1):

@@ -6,14 +6,15 @@ statistics behind them, (rows, groups), flow out:
     z = (x - center_g) / scale_g
 
 A row's groups are those of its own cells alone. A group that is too small, or has no label, takes the statistics of the
-group above it; with amounts of shrinkage a group's mean and variance are drawn toward those of the group above, which
-have been drawn toward theirs (see hierarchy.py). Blocks of a few rows are worked on in the cache.
+group above it, and one whose scale is not known the scale; with amounts of shrinkage a group's mean and variance are
+drawn toward those of the group above, which have been drawn toward theirs (see hierarchy.py). Blocks of a few rows are
+worked on in the cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +33,10 @@ NEGLIGIBLE = 2.0**-53
 """A shift of this many standard deviations does not change a standard value near 1."""
 
 
+SAFE_WEIGHTS = 1e-60, 1e60
+"""Largest weights of a row between these have squares and products with squares that stay in float64."""
+
+
 Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Two statistics of groups, and how many values are behind them."""
 
@@ -43,9 +48,10 @@ class Standing:
     Attributes
     ----------
     center : array
-        What was taken away; NaN where a group has no value, nor a parent to stand in.
+        What was taken away; NaN where a group has no value, or too few and no parent to stand in.
     scale : array
-        What was divided by. 0: the group is constant, and centred to 0. NaN: not known, and not divided.
+        What was divided by. 0: the group is constant, and centred to 0. NaN: not known, not even from a group above;
+        values are NaN, or 0 where they are their center, as that of a group of one is.
     count : array
         Observed values; of a group without a label, those of the group above.
     """
@@ -132,11 +138,22 @@ def walk(
             w = None
             if weights is not None:
                 np.copyto(raw[:m], np.broadcast_to(weights, X.shape)[rows])
+                _keep_squares(raw[:m], X[rows])
                 w = peers.sort(raw[:m])
             work(rows, x, peers, w, scratch)
 
     size = -(-n // (4 * blocks.n_threads()))
     blocks.run(lot, blocks.spans(0, n, -(-size // step) * step), X.nbytes)
+
+
+def _keep_squares(weights: np.ndarray, X: np.ndarray) -> None:
+    """Divide weights, in place, by the largest of their row where their squares could leave float64."""
+    most = weights.max(axis=1)
+    if ((most > SAFE_WEIGHTS[0]) & (most < SAFE_WEIGHTS[1])).all():
+        return
+    np.copyto(weights, 0.0, where=np.isnan(X))
+    most = weights.max(axis=1, keepdims=True)
+    np.divide(weights, most, out=weights, where=most > 0)
 
 
 def _peers_of(codes: np.ndarray, rows: slice, n_groups: int, last: Peers | None) -> Peers:
@@ -164,64 +181,102 @@ def _stand(
 ) -> Standing | None:
     """Standard values in place of sorted cells x."""
     if recipe.plain and _first_level(levels, recipe) == len(levels) and all(each.all() for each in levels.labelled):
-        found = _alone(x, peers, recipe, weights, scratch)
+        found = _alone(x, peers, levels, recipe, weights, scratch)
         empty = (np.nan, np.nan, 0.0)
         return Standing(*(peers.dense(v, e) for v, e in zip(found, empty, strict=True))) if statistics else None
     if recipe.clip is not None:
         _clip(x, peers, levels, recipe, weights)
     whole = x.copy() if recipe.leave_one_out or recipe.center is None else None
     chain = _Chain(x, peers, levels, recipe, weights, scratch)
-    center, scale, count = chain.resolve()
+    center, scale, count = chain.resolve(borrow=recipe.scale is not None)
     if recipe.leave_one_out and whole is not None:
         x[...] = left_out(whole, weights, peers, levels, chain.moments, recipe)
     elif whole is not None:
         x[...] = whole
-        x *= peers.spread(peers.pick(_factor(center, scale, recipe)))
+        chain.scale(x, peers, center, scale, count)
     else:
-        offset, factor = peers.pick(center) - chain.base, peers.pick(_factor(center, scale, recipe))
-        _apply(x, peers, offset, factor)
+        chain.scale(x, peers, center, scale, count, offset=peers.pick(center) - chain.base)
     return Standing(center, scale, count)
 
 
-def _alone(x: np.ndarray, peers: Peers, recipe: Recipe, weights: np.ndarray | None, scratch: Scratch) -> Triple:
+def _alone(
+    x: np.ndarray, peers: Peers, levels: Levels, recipe: Recipe, weights: np.ndarray | None, scratch: Scratch
+) -> Triple:
     """Standard values by mean and standard deviation of each cell's own group, the quick way; statistics (lines, S)."""
     moments, base = measure(x, peers, weights, scratch)
     scale = np.sqrt(moments.variance(recipe.ddof))
     scale[scale <= NOISE * recipe.eps * np.abs(moments.mean)] = 0.0
     center = np.where(moments.n >= recipe.min_size, moments.mean, np.nan)
-    _apply(x, peers, moments.mean - base, _factor(center, scale, recipe))
+    lost = None
+    if _may_lack_scale(recipe, weights):
+        lost = np.isnan(scale) & (moments.n > 1)
+        if lost.any() and len(levels):
+            scale = np.where(lost, peers.pick(_scale_above(moments.dense(peers), levels, recipe)), scale)
+            lost &= np.isnan(scale)
+    _scale(x, peers, center, scale, recipe, moments.mean - base, lost)
     return center, scale, moments.n
 
 
-def _apply(x: np.ndarray, peers: Peers, offset: np.ndarray, factor: np.ndarray) -> None:
-    """(x - offset) * factor in place; offsets that would change nothing are passed over, group by group."""
-    offset = np.where(np.abs(offset * factor) <= NEGLIGIBLE, 0.0, offset)
-    if offset.any():
-        x -= peers.spread(offset)
-    x *= peers.spread(factor)
-    if not factor.all():
-        x += 0.0  # no negative zeros
+def _scale(
+    x: np.ndarray,
+    peers: Peers,
+    center: np.ndarray,
+    scale: np.ndarray,
+    recipe: Recipe,
+    offset: np.ndarray | None = None,
+    lost: np.ndarray | None = None,
+) -> None:
+    """(x - offset) / scale in place, of statistics (lines, S); offsets that change nothing are passed over.
 
-
-def _factor(center: np.ndarray, scale: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """What to multiply by: 0 for a constant group that is centred, 1 if the scale is not known, NaN if nothing is."""
-    divide = 1.0 / np.where(scale > 0, scale, 1.0) if recipe.scale else np.ones(scale.shape)
+    Of groups that are `lost`, their scale not being known, only values that are their center have a standing, 0.
+    """
+    divide = np.ones(scale.shape)
+    if recipe.scale is not None:
+        divide /= np.where(scale > 0, scale, 1.0)
     if recipe.center is not None:
         divide[scale == 0] = 0.0
     divide[np.isnan(center)] = np.nan
-    return divide
+    if offset is not None:
+        offset = np.where(np.abs(offset * divide) <= NEGLIGIBLE, 0.0, offset)
+        if offset.any():
+            x -= peers.spread(offset)
+    if lost is not None and lost.any():
+        noise = np.zeros(center.shape) if recipe.center is None else NOISE * recipe.eps * np.abs(center)
+        far = peers.spread(lost) & (np.abs(x) > peers.spread(noise))
+        x[far] = np.nan
+    x *= peers.spread(divide)
+    if not divide.all():
+        x += 0.0  # no negative zeros
+
+
+def _scale_above(moments: PeerMoments, levels: Levels, recipe: Recipe) -> np.ndarray:
+    """Scale of the nearest group above each of the finest whose scale is known."""
+    found = np.full(moments.n.shape, np.nan)
+    for level in range(len(levels) - 1, -1, -1):
+        moments = moments.merged(levels.parents[level], levels.size(level))
+        scale = np.sqrt(moments.variance(recipe.ddof))
+        scale[scale <= NOISE * recipe.eps * np.abs(moments.mean)] = 0.0
+        found = np.where(np.isnan(found), scale[:, levels.ancestors(level)], found)
+    return found
+
+
+def _may_lack_scale(recipe: Recipe, weights: np.ndarray | None) -> bool:
+    """Whether values that are not 0 may stand in groups whose scale is not known."""
+    return recipe.scale is not None and (weights is not None or recipe.ddof > 1 or recipe.center is None)
 
 
 def _clip(x: np.ndarray, peers: Peers, levels: Levels, recipe: Recipe, weights: np.ndarray | None) -> None:
-    """Set what is beyond the limits of its group to the limit."""
+    """Set what is beyond the limits of its group to the limit; without limits it stays."""
     if isinstance(recipe.clip, tuple):
         limits = _resolved_quantiles(x, peers, levels, recipe, recipe.clip)
     else:
-        center, scale, _ = _Chain(x.copy(), peers, levels, recipe, weights).resolve()
+        own = replace(recipe, amounts=None)  # in fit there are none yet
+        center, scale, _ = _Chain(x.copy(), peers, levels, own, weights).resolve()
         reach = np.where(scale > 0, scale, 0.0) * recipe.clip
         reach = np.where(np.isnan(scale), np.inf, reach)
         limits = center - reach, center + reach
-    low, high = (peers.spread(peers.pick(limit)) for limit in limits)
+    free = (np.where(np.isnan(limit), end, limit) for limit, end in zip(limits, (-np.inf, np.inf), strict=True))
+    low, high = (peers.spread(peers.pick(limit)) for limit in free)
     np.clip(x, low, high, out=x)
 
 
@@ -261,8 +316,13 @@ def _fall_back(
     levels: Levels,
     recipe: Recipe,
     shrink: Callable[[int, Triple, Triple], Triple] | None = None,
+    *,
+    borrow: bool = False,
 ) -> Triple:
-    """Statistics in use at the finest level: two of them and a count, out of those of each level, coarse to fine."""
+    """Statistics in use at the finest level: two of them and a count, out of those of each level, coarse to fine.
+
+    A group without a value has none; to `borrow` is to take the second of the group above where it alone is not known.
+    """
     level = len(levels) + 1 - len(own)
     one, two, n = own[0]
     if level == 0 or recipe.min_size > 1:
@@ -281,7 +341,10 @@ def _fall_back(
         stands = labelled & (mine[2] >= recipe.min_size)
         nothing = ~labelled if level == 1 else np.zeros(len(labelled), dtype=bool)
         one, two = (np.where(stands, a, np.where(nothing, np.nan, b)) for a, b in zip(mine[:2], above[:2], strict=True))
+        if borrow:
+            two = np.where(np.isnan(two) & ~nothing, above[1], two)
         count = np.where(labelled, mine[2], np.where(nothing, 0.0, above[2]))
+        one, two = (np.where(count == 0, np.nan, v) for v in (one, two))
         use = (one, two, count)
     return use
 
@@ -299,7 +362,7 @@ class _Chain:
         scratch: Scratch | None = None,
     ) -> None:
         self.levels, self.recipe = levels, recipe
-        self.first = _first_level(levels, recipe)
+        self.first = 0 if _may_lack_scale(recipe, weights) else _first_level(levels, recipe)
         self.robust: list[Triple] = []
         if recipe.robust:
             self._sort_each_level(x, peers)
@@ -313,10 +376,40 @@ class _Chain:
         for each in _by_level(peers, self.levels, self.first):
             self.robust.append((*medians(x, each, self.recipe.scale == "mad"), each.dense(each.total(seen))))
 
-    def resolve(self) -> Triple:
-        """Center, scale and count in use at the finest level; a scale is 0 where it is rounding noise."""
-        own = [self._own(i) for i in range(len(self.moments))]
-        return _fall_back(own, self.levels, self.recipe, None if self.recipe.amounts is None else self._shrunken)
+    def resolve(self, *, borrow: bool = False) -> Triple:
+        """Center, scale and count in use at the finest level; a scale is 0 where it is rounding noise.
+
+        To `borrow` is to divide by the scale of the group above where a group's own is of no use.
+        """
+        own, recipe = [self._own(i) for i in range(len(self.moments))], self.recipe
+        if borrow and recipe.center is None:  # values as they are cannot be divided by 0
+            own = [(center, np.where(scale == 0, np.nan, scale), n) for center, scale, n in own]
+        shrink = None if recipe.amounts is None else self._shrunken
+        center, scale, n = _fall_back(own, self.levels, recipe, shrink, borrow=borrow)
+        if borrow:
+            scale = np.where(self._of_one(n), np.nan, scale)
+        return center, scale, n
+
+    def _of_one(self, n: np.ndarray) -> np.ndarray:
+        """Groups whose one value is its own center: 0, whatever it is divided by."""
+        own = self.recipe.center is not None and self.recipe.min_size == 1 and self.recipe.amounts is None
+        alone: np.ndarray = (n == 1) & own
+        return alone
+
+    def scale(
+        self,
+        x: np.ndarray,
+        peers: Peers,
+        center: np.ndarray,
+        scale: np.ndarray,
+        n: np.ndarray,
+        offset: np.ndarray | None = None,
+    ) -> None:
+        """Divide x - offset by statistics in use, (rows, groups); NaN where they are not known."""
+        lost = None
+        if self.recipe.scale is not None:
+            lost = peers.pick(np.isnan(scale) & ~np.isnan(center) & ~self._of_one(n))
+        _scale(x, peers, peers.pick(center), peers.pick(scale), self.recipe, offset, lost)
 
     def _own(self, i: int) -> Triple:
         moments = self.moments[i]

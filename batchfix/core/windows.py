@@ -16,6 +16,7 @@ from typing import Self
 
 import numpy as np
 
+from ..exceptions import BatchfixError
 from .affine import Affine, Frame
 from .expanding import Expanding
 from .exponential import Exponential
@@ -23,14 +24,14 @@ from .past import Ask, History, Past
 from .rolling import Rolling
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Bridge:
     """How the short window's values are moved toward the long window's frame.
 
     Attributes
     ----------
     r_max, d_max : float
-        Limits of r, in [1 / r_max, r_max], and of d. 1 and 0: the short window alone.
+        Limits of r, in [1 / r_max, r_max], and of d. 1 and 0: the short window alone; inf: the long one alone.
     t : float or None
         Instead of limits: 0 the short window alone, 1 the long one alone, linear in r and d between them.
     """
@@ -38,6 +39,11 @@ class Bridge:
     r_max: float = 3.0
     d_max: float = 5.0
     t: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it leads all the way to the long window, whatever the short one says."""
+        return self.t == 1.0 if self.t is not None else np.isinf(self.r_max) and np.isinf(self.d_max)
 
     def apply(self, z: np.ndarray, short: History, long: History) -> np.ndarray:
         """Values in the short window's frame -> values in the bridged frame."""
@@ -47,7 +53,7 @@ class Bridge:
         return np.asarray(whole.clip(self.r_max, self.d_max).apply(z))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Window:
     """Which rows measure row t, and by what.
 
@@ -91,6 +97,23 @@ class Window:
         windows = [self] if self.short is None else [self, self.short]
         return State(tuple(w.past(p) for w in windows), np.full((self.lag, p), np.nan))
 
+    def refuse_other(self, state: State, p: int) -> None:
+        """A state goes on only as it began: over p columns, with these windows and this lag.
+
+        Raises
+        ------
+        BatchfixError
+            It is another window's.
+        """
+        want = self.start(p)
+        if state.said == want.said and all(
+            past.like(other) for past, other in zip(state.pasts, want.pasts, strict=True)
+        ):
+            return
+        raise BatchfixError(
+            f"A state must go on as it began, got {state.said} for {want.said}. Start anew with window.start({p})."
+        )
+
     @property
     def lengths(self) -> list[int]:
         """Rows of the rolling windows among the window and its short one."""
@@ -125,6 +148,12 @@ class State:
 
     pasts: tuple[Past, ...]
     pending: np.ndarray
+
+    @property
+    def said(self) -> str:
+        """What it is of, in words."""
+        kinds = " and ".join(type(past).__name__ for past in self.pasts)
+        return f"{kinds} of {self.p} column(s), lag {len(self.pending)}"
 
     @property
     def p(self) -> int:

@@ -13,10 +13,10 @@ import pandas as pd
 
 from ..core.naming import some
 from ..exceptions import AlignmentError, BatchfixError
-from .grouping import aligned
+from .grouping import absent, aligned
 from .inputs import unmasked
 from .rowwise import Table
-from .tables import is_polars
+from .tables import NUMERIC_OBJECTS, is_polars
 
 
 def of_cells(values: Any, table: Table, what: str, *, long: bool) -> np.ndarray:
@@ -54,7 +54,7 @@ def _one_axis(series: pd.Series, table: Table, what: str, *, long: bool) -> pd.S
         return series
     if isinstance(series.index, pd.RangeIndex) and not hasattr(table.source, "columns"):
         return series
-    lost = wanted[~wanted.isin(series.index)]
+    lost = absent(wanted, series.index)
     if len(lost) or not series.index.is_unique:
         why = f"got none for {some(lost.tolist(), 3)}" if len(lost) else "its labels are repeated, in another order"
         raise AlignmentError(
@@ -65,10 +65,14 @@ def _one_axis(series: pd.Series, table: Table, what: str, *, long: bool) -> pd.S
 
 
 def _floats(array: np.ndarray, what: str) -> np.ndarray:
-    try:
-        return array.astype(np.float64, copy=False)
-    except (TypeError, ValueError) as error:
-        raise BatchfixError(f"{what} must be numbers; got {array.reshape(-1)[:3].tolist()!r}. Convert them.") from error
+    flat = array.reshape(-1)
+    fine = array.dtype.kind in "biuf"
+    if array.dtype == object:
+        fine = pd.api.types.infer_dtype(flat, skipna=True) in NUMERIC_OBJECTS
+        flat = np.where(pd.isna(flat), np.nan, flat) if fine else flat
+    if not fine:
+        raise BatchfixError(f"{what} must be numbers; got {[str(v) for v in flat[:3]]}. Convert them.")
+    return flat.astype(np.float64, copy=False).reshape(array.shape)
 
 
 def weights(values: np.ndarray, X: np.ndarray, *, long: bool) -> np.ndarray:
@@ -90,7 +94,17 @@ def weights(values: np.ndarray, X: np.ndarray, *, long: bool) -> np.ndarray:
             f"Weights must be finite and 0 or more wherever X is observed; got {float(worst)!r} in {int(bad.sum())} "
             "cell(s). Fill them in, or make these cells of X NaN."
         )
-    return np.where(np.isnan(values), 0.0, np.abs(values))
+    return np.where(np.isfinite(values), np.abs(values), 0.0)
+
+
+def equal(one: Any, two: Any) -> bool:
+    """Whether two parameters say the same: None, a name, numbers by position, or by name."""
+    named = [isinstance(v, pd.Series | Mapping) for v in (one, two)]
+    if all(named):
+        return dict(one) == dict(two)
+    if any(named) or one is None or two is None or isinstance(one, str) or isinstance(two, str):
+        return one is two or (isinstance(one, str) and isinstance(two, str) and one == two)
+    return np.array_equal(np.asarray(one), np.asarray(two))
 
 
 def exposures(given: Any, named: list[Any], table: Table, *, long: bool) -> tuple[list[str], np.ndarray | None]:

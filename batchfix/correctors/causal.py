@@ -15,12 +15,12 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.causal import restore, standardize
-from ..core.windows import State
+from ..core.windows import State, Window
 from ..exceptions import BatchfixError, TooFewSamplesError
 from .causal_parameters import CausalParameters
 from .panels import Panel
-from .rowwise import RowwiseCorrector, Table
-from .times import Times, index_times
+from .rowwise import RowwiseCorrector, Table, refuse_infinite
+from .times import Times, index_times, show
 
 EXPECTED_FAILED_CHECKS = {
     "check_transformer_general": "transform continues after the rows of fit, and cannot repeat fit_transform on them",
@@ -29,6 +29,10 @@ EXPECTED_FAILED_CHECKS = {
     "check_methods_sample_order_invariance": "rows in another order have another past",
 }
 """The checks of scikit-learn's `check_estimator` that ask for what a causal pass must not do, with the reasons."""
+
+
+LARGE = 1e150
+"""Of larger values the squares may leave float64, which shows when rows are written already."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +64,22 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
     length : int, optional
         Rows of a rolling window (dates, of a long table); missing values count as rows, though not as values.
     halflife : float, optional
-        Of window "ewm", in rows.
+        Of window "ewm", in rows; at least .001.
     lag : int, default 1
         Row t is measured by rows up to t - lag. 0 lets it measure itself.
     min_periods : int, default 2
         Observed values a window must hold; before that, NaN.
     ddof : float, default 1
-        The variance divides by n - ddof.
+        The variance divides by n - ddof. Of window "ewm" at most 1.
     time : str or int, optional
         The column or index level that holds the times of rows, by name (on arrays: column position). By default a
-        DatetimeIndex or PeriodIndex. Other tables, and arrays, have no times: their rows count as in order.
+        DatetimeIndex or PeriodIndex. Other tables, and arrays, have no times: their rows count as in order. Nothing
+        is asked of the steps between times: a day that no row has is no row of a window.
     by : str or int, optional
         The column or index level of symbols: the table is long, and needs times. Rows in any order; symbols that are
-        new start from nothing.
+        new start from nothing. Rows of a window, lag and half-life are the dates that any symbol of the table has: a
+        symbol without a row on a date is missing there, so that beside symbols of other dates its windows hold fewer
+        values. Of symbols that trade by other calendars, or at moments of their own, make a table for each.
     bridge : {"clip", "blend", "ewm"}, optional
         Measure by a `short` window, moved toward the frame of the long one (`window`) as batch renormalization does:
         z = r z_short + d with r = scale_short / scale_long and d = (center_short - center_long) / scale_long.
@@ -81,7 +88,7 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
     short : int or float, optional
         Rows of the short window; of "ewm" its half-life.
     r_max, d_max : float, default 3, 5
-        Limits of the bridge. 1 and 0: the short window alone; inf: the long one alone.
+        Limits of the bridge. 1 and 0: the short window alone; both inf: the long one alone.
     blend : float, default 0.5
         Between 0, the short window alone, and 1, the long one alone.
     copy : bool, default True
@@ -89,6 +96,8 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
 
     Attributes
     ----------
+    window_ : batchfix.core.windows.Window
+        What the parameters asked for in fit. They must stay so until the next fit.
     state_ : batchfix.core.windows.State
         What the past leaves: moments, and the last `lag` rows (of a rolling window: its rows).
     last_time_ : int, float or None
@@ -103,8 +112,11 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
     Notes
     -----
     Where a window is constant (scale at most 64 rounding units of the location), z is exactly 0 for that same constant
-    and NaN for any other value: nothing tells how large its move is. Missing values stay missing and are never counted.
-    Rolling windows are not kept up to date by subtraction: what has left leaves no trace.
+    and NaN for any other value: nothing tells how large its move is. To the MAD a window is constant where more than
+    half of its values are alike; with center=None, z is NaN there. A bridge asks both its windows for `min_periods`
+    values and a scale, unless its limits are inf, or `blend` is 1: five equal returns give NaN through a short window
+    of five. Missing values stay missing and are never counted. Rolling windows are not kept up to date by subtraction:
+    what has left leaves no trace.
 
     References
     ----------
@@ -203,10 +215,11 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
         -------
         table of X's kind, columns and index, without key columns
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "state_")
+        self._refuse_other_parameters()
         reading = self._take(X, reset=False)
         out = self._output_for(reading.table)
-        self._pass(reading, out)
+        self._pass(reading, self.window_, out)
         return self._wrap(out, reading.table, reading.table.names)
 
     def inverse_transform(self, X: Any) -> Any:
@@ -219,8 +232,9 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
         BatchfixError
             With lag=0 or a bridge; or where a value became NaN for want of a past, and is lost.
         """
-        check_is_fitted(self)
-        window = self._window()
+        check_is_fitted(self, "state_")
+        self._refuse_other_parameters()
+        window = self.window_
         if self.lag == 0 or self.bridge is not None:
             raise BatchfixError(
                 "inverse_transform needs a past that is known before the value is, and one frame; got "
@@ -231,18 +245,18 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
         if reading.panel is None:
             out[...] = restore(values, window, self.state_)
         else:
-            state = self._state_for(reading)
+            state = self._state_for(reading, window)
             for columns, rows, place in reading.panel.parts(values.shape[1]):
                 width = columns.stop - columns.start
                 there = np.zeros((reading.panel.n_dates, width), dtype=bool)
                 there.reshape(-1, values.shape[1])[place] = True
                 wide = reading.panel.pivot(values, rows, place, width)
                 out[rows] = restore(wide, window, state.columns(columns), there).reshape(-1, values.shape[1])[place]
-        return self._wrap(out, reading.table, reading.table.names)
+        return self._as_given(out, reading.table, reading.table.names)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns, without those that keys consumed."""
-        check_is_fitted(self)
+        check_is_fitted(self, "state_")
         return np.asarray(self._features_out(input_features), dtype=object)
 
     # ---- reading and passing
@@ -250,6 +264,8 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
     def _take(self, X: Any, *, reset: bool) -> Reading:
         """Read a table, its times and symbols; all checked against the state unless it is the first."""
         keys = [key for key in (self.time, self.by) if key is not None]
+        if len(keys) != len(set(keys)):
+            raise BatchfixError(f"time and by must name two columns or levels, got {self.time!r} for both.")
         table = self._read(X, keys, reset=reset)
         found = table.keys[self.time] if self.time is not None else None
         if found is None:
@@ -259,8 +275,9 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
             if times is not None:
                 times.refuse_earlier(self.last_time_, self.time_kind_ or "none: rows without times")
             elif self.time_kind_ is not None:
+                end = show(self.last_time_, self.time_kind_)
                 raise BatchfixError(
-                    f"Rows must have times, as those of fit had (ending at {self.last_time_}); got a "
+                    f"Rows must have times, as those of fit had (ending at {end}); got a "
                     f"{type(X).__name__} without. Keep the index, or name its column: time='date'."
                 )
         if self.by is None:
@@ -277,9 +294,19 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
         return Reading(table, times, panel, symbols)
 
     def _learn(self, X: Any, *, from_nothing: bool, measure: bool = False) -> tuple[Table, np.ndarray]:
-        """Move the state on, from nothing or from where it is; and measure the rows."""
+        """Move the state on, from nothing or from where it is; whatever goes wrong, what was known before stays."""
+        before = dict(vars(self))
+        try:
+            return self._learn_rows(X, from_nothing=from_nothing, measure=measure)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    def _learn_rows(self, X: Any, *, from_nothing: bool, measure: bool) -> tuple[Table, np.ndarray]:
         window = self._window()
         reset = from_nothing or not hasattr(self, "state_")
+        if not reset:
+            self._refuse_other_parameters()
         reading = self._take(X, reset=reset)
         table = reading.table
         n = len(table.values) if reading.panel is None else reading.panel.n_dates
@@ -289,7 +316,8 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
                 "Shorten it, or build up the state with partial_fit."
             )
         out = self._output_for(table) if measure else None
-        state = self._pass(reading, out, window.start(0) if reset else None)
+        state = self._pass(reading, window, out, window.start(0) if reset else None)
+        self.window_, self._asked = window, self._parameters()
         self.state_: State = state
         self.symbols_: np.ndarray = reading.symbols
         times = reading.times
@@ -297,13 +325,48 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
         self.last_time_: int | float | None = None if times is None else times.values.max().item()
         return table, table.values if out is None else out
 
-    def _pass(self, reading: Reading, out: np.ndarray | None, start: State | None = None) -> State:
+    def _refuse_other_parameters(self) -> None:
+        """The state holds what the parameters of fit asked for, and nothing of what others would."""
+        was, now = self._asked, self._parameters()
+        changed = [name for name in was if was[name] != now[name]]
+        if self._window() != self.window_ or "time" in changed or "by" in changed:
+            raise BatchfixError(
+                f"A past must go on as it began, with {', '.join(f'{name}={was[name]!r}' for name in changed)}; got "
+                f"{', '.join(f'{name}={now[name]!r}' for name in changed)}. Call fit() to start anew."
+            )
+
+    def _parameters(self) -> dict[str, Any]:
+        return {name: value for name, value in self.get_params().items() if name != "copy"}
+
+    def _pass(self, reading: Reading, window: Window, out: np.ndarray | None, start: State | None = None) -> State:
         """Measure rows from a state on (by default that of fit), and return the state after them."""
-        window, values, panel = self._window(), reading.table.values, reading.panel
+        values = reading.table.values
+        if out is None or not np.shares_memory(values, out):
+            return self._pass_safely(reading, window, out, start)
+        # of what is refused, infinity too, nothing may be written over
+        large = np.fmax.reduce(values, axis=None) > LARGE or np.fmin.reduce(values, axis=None) < -LARGE
+        z = np.empty_like(values) if large else out
+        state = self._pass_safely(reading, window, z, start)
+        if large:
+            out[...] = z
+        return state
+
+    def _pass_safely(
+        self, reading: Reading, window: Window, out: np.ndarray | None, start: State | None = None
+    ) -> State:
+        """`_pass`, where X is not written over."""
+        try:
+            return self._pass_over(reading, window, out, start)
+        except BatchfixError:
+            refuse_infinite(reading.table.values)  # it says where
+            raise
+
+    def _pass_over(self, reading: Reading, window: Window, out: np.ndarray | None, start: State | None) -> State:
+        values, panel = reading.table.values, reading.panel
         if panel is None:
             first = self.state_ if start is None else window.start(values.shape[1])
             return standardize(values, window, first, out)
-        first, p = self._state_for(reading, start), values.shape[1]
+        first, p = self._state_for(reading, window, start), values.shape[1]
         states = []
         for columns, rows, place in panel.parts(p):
             wide = panel.pivot(values, rows, place, columns.stop - columns.start)
@@ -312,11 +375,11 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
                 out[rows] = wide.reshape(-1, p)[place]
         return states[0].beside(states[1:])
 
-    def _state_for(self, reading: Reading, start: State | None = None) -> State:
+    def _state_for(self, reading: Reading, window: Window, start: State | None = None) -> State:
         """The state (by default that of fit), with columns for the symbols it does not know."""
         state = self.state_ if start is None else start
         fresh = len(reading.symbols) * reading.table.values.shape[1] - state.p
-        return state.beside([self._window().start(fresh)]) if fresh else state
+        return state.beside([window.start(fresh)]) if fresh else state
 
 
 def _levels(table: Table) -> list[Any]:

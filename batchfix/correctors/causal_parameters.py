@@ -14,6 +14,9 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Str
 from ..core.windows import Bridge, Window
 from ..exceptions import BatchfixError
 
+SHORTEST = 1e-3
+"""Half-lives in rows: the weight of the row before, 0.5 ** (1 / halflife), must not underflow to 0."""
+
 
 class CausalParameters(BaseEstimator):
     """The parameters of `CausalCorrector`, and the window they ask for."""
@@ -37,7 +40,7 @@ class CausalParameters(BaseEstimator):
         "center": [StrOptions({"mean", "median"}), None],
         "scale": [StrOptions({"std", "mad"}), None],
         "length": [Interval(Integral, 1, None, closed="left"), None],
-        "halflife": [Interval(Real, 0, None, closed="neither"), None],
+        "halflife": [Interval(Real, SHORTEST, None, closed="left"), None],
         "lag": [Interval(Integral, 0, None, closed="left")],
         "min_periods": [Interval(Integral, 1, None, closed="left")],
         "ddof": [Interval(Real, 0, None, closed="left")],
@@ -63,6 +66,14 @@ class CausalParameters(BaseEstimator):
             self._validate_params()
         except InvalidParameterError as error:
             raise BatchfixError(str(error)) from error
+        for name in ("length", "lag", "min_periods", "halflife", "ddof", "short"):
+            if isinstance(getattr(self, name), bool):
+                raise BatchfixError(f"{name} must be a number; got {getattr(self, name)!r}.")
+        if self.ddof > 1 and (self.window == "ewm" or self.bridge == "ewm"):
+            raise BatchfixError(
+                f"ddof must be at most 1 where weights are exponential, or young variances are negative; got "
+                f"ddof={self.ddof!r}. Use 1 (without bias) or 0."
+            )
         for name, kind in (("length", "rolling"), ("halflife", "ewm")):
             value = getattr(self, name)
             if (value is not None) != (self.window == kind):
@@ -120,6 +131,8 @@ class CausalParameters(BaseEstimator):
         if long is not None and self.short >= long:
             raise BatchfixError(f"short must be shorter than the window; got short={self.short!r}, window {long!r}.")
         if self.bridge == "ewm":
+            if self.short < SHORTEST:
+                raise BatchfixError(f"A half-life must be at least {SHORTEST:g} rows; got short={self.short!r}.")
             return Window(halflife=float(self.short))
         if self.short != int(self.short):
             raise BatchfixError(f"short must be a whole number of rows; got {self.short!r}. A half-life: bridge='ewm'.")

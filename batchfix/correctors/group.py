@@ -22,6 +22,7 @@ from ..core.hierarchy import ShrinkageSums
 from ..core.recipe import Recipe
 from ..core.scores import score, shrinkage_sums
 from ..exceptions import BatchfixError, CopyWarning, MergeError
+from . import beside
 from .notices import warn
 from .peer_columns import PeerColumns
 from .peer_parameters import check_combination
@@ -36,17 +37,23 @@ class GroupCorrector(PeerColumns):
     """Standardize each value within its group, row by row: a sector's stocks on a day, a section of an orchestra.
 
     z = (x - center) / scale over the cells that share the row and the group. NaN is never counted and stays NaN. No
-    row knows of another: nothing leaks through time.
+    row knows of another, so that nothing leaks through time; but for ``shrinkage="eb"``, whose amounts come from all
+    rows of fit: `fit` on the past, then `transform` what follows.
 
     Parameters
     ----------
     groups : array of p labels, Series or dict by column name, or a table of levels, optional
         Wide tables: the group of each column. A DataFrame indexed by column name (or a list of arrays) is a hierarchy,
         coarse to fine; a group is the tuple of its labels so far (country and sector). None: a whole row is one group.
+        Labels are text, whole numbers, categories or None. A dict or lists keep a fitted model free of pandas objects,
+        as skops wants it.
     by : name, position or list of them, optional
         Long tables: the column or index level that holds the group; several are a hierarchy, coarse to fine.
     within : name, position or list of them, optional
         Long tables: the column or index level that holds the date. Key columns do not appear in the output.
+    symbol : name, position or list of them, optional
+        Long tables: the key that holds the symbol, of which each date must have one row. None: levels of the index that
+        have a name, and are no other key, are taken for it; without such a level nothing is checked.
     center : {"mean", "median", None}, default "mean"
     scale : {"std", "mad", None}, default "std"
         "mad" is the median absolute deviation times 1.4826, which estimates a normal standard deviation; a group whose
@@ -55,18 +62,23 @@ class GroupCorrector(PeerColumns):
         "rank" is (rank - 1/2) / n in the group, ties sharing the average rank; "gauss_rank" its normal quantile.
     winsorize : None, number k or (low, high), default None
         Before anything else, values beyond center +- k scale of their group, or beyond two quantiles of it (such as
-        ``(0.01, 0.99)``), are set to that limit; center and scale are the robust ones where those are chosen.
+        ``(0.01, 0.99)``), are set to that limit; center and scale are the robust ones where those are chosen, and
+        never shrunken. Where the scale of a group is not known, nothing is beyond.
     weights : str, or numbers by column, optional
         For mean and standard deviation. Long: the key column that holds them. Wide: one a column, as an array or by
-        name. Weights that change over time go in ``fit(..., weights=)``. Only their ratios matter.
+        name. Weights that change over time go in ``fit(..., weights=)``. Only their ratios matter; those of a group
+        must not all be 0.
     neutralize : list of str, optional
         Exposures (size, beta) to take out along with the groups, in one weighted least-squares fit a date. Long: key
-        columns; wide: names among ``fit(..., exposures=)``, by default all of them.
+        columns; wide: names among ``fit(..., exposures=)``, by default all of them. Cells that have a label, but not at
+        the finest level, are a group of their own in this fit: the statistics named after the group above are theirs.
     min_group_size : int, default 1
-        A group with fewer values takes the statistics of the group above it; above the coarsest stands the whole row.
+        A group with fewer values takes the statistics of the group above it; above the coarsest stands the whole row,
+        values without a group included. A row with fewer values is NaN. With leave_one_out the others are counted.
     shrinkage : {None, "eb"}, default None
         "eb": each group's mean and variance are drawn toward those of the group above, by amounts estimated from
-        the rows of fit (empirical Bayes) and kept.
+        the rows of fit (empirical Bayes) and kept. `fit_transform` estimates them from the very rows that it corrects,
+        early and late: before a backtest, fit on the past.
     leave_one_out : bool, default False
         Each value by the others of its group; without others, by those of the group above.
     return_group_stats : bool, default False
@@ -76,7 +88,8 @@ class GroupCorrector(PeerColumns):
     ddof : float, default 1
         Values taken from n in the variance.
     copy : bool, default True
-        False: write into X, where it is a float array.
+        False: write into X, where it is a float array. Infinity is refused before; after another error in the
+        values X may be half overwritten.
 
     Attributes
     ----------
@@ -90,10 +103,21 @@ class GroupCorrector(PeerColumns):
 
     Notes
     -----
-    Defined results. A group of one: 0 (its scale is not known, and nothing is divided). A constant group: 0, also
-    where rounding leaves a spread of up to 64 units in the last place. A group without a value: statistics NaN, count
-    0. A column without a label: by the group above, if `groups` has a level with its label; else NaN, and fit warns.
+    Defined results. A group of one: 0, its scale is not known (NaN). A constant group: 0, also where rounding leaves a
+    spread of up to 64 units in the last place. A group without a value: statistics NaN, count 0. A cell without a
+    label: by the group above, if some level has its label; else NaN, with a warning from whichever call brings the
+    labels.
+
+    A scale that is wanted but not known is that of the group above, up to the whole row: where `ddof` leaves nothing,
+    where one value alone has weight, and for the one other of a pair when leaving one out. Where none is known,
+    values that are their center are 0 and others NaN. With ``center=None`` values are divided as they are, and a
+    scale of 0 is as good as not known, so that also groups of one and constant groups are divided by that above.
+
     Leaving one out: NaN where the others are constant and the value is another, or where there are no others.
+
+    Under metadata routing, scikit-learn cuts into folds what has as many rows as X: arrays and DataFrames, but not
+    what is in a dict or a list. Give exposures and levels of membership as DataFrames there: their rows are found by
+    X's index.
 
     References
     ----------
@@ -139,6 +163,7 @@ class GroupCorrector(PeerColumns):
         *,
         by: Key | Sequence[Key] | None = None,
         within: Key | Sequence[Key] | None = None,
+        symbol: Key | Sequence[Key] | None = None,
         center: str | None = "mean",
         scale: str | None = "std",
         method: str = "zscore",
@@ -155,6 +180,7 @@ class GroupCorrector(PeerColumns):
         self.groups = groups
         self.by = by
         self.within = within
+        self.symbol = symbol
         self.center = center
         self.scale = scale
         self.method = method
@@ -210,8 +236,12 @@ class GroupCorrector(PeerColumns):
     ) -> Any:
         """`fit`, then `transform`."""
         self._begin()
-        # scores look at every value themselves: infinity needs no scan
-        return self._scored(self._learn(X, membership, weights, exposures, reset=True, scan=False))
+        return self._scored(self._learn(X, membership, weights, exposures, reset=True, scan=self._scans))
+
+    @property
+    def _scans(self) -> bool:
+        """Whether infinity is to be looked for: z-scores find it themselves, but X is overwritten by then."""
+        return self.method != "zscore" or not self.copy
 
     def merge(self, other: Self) -> Self:
         """Return a corrector that has seen the rows of both: amounts of shrinkage follow from sums, which add up.
@@ -223,8 +253,11 @@ class GroupCorrector(PeerColumns):
         """
         check_is_fitted(self)
         check_is_fitted(other)
-        if type(other) is not type(self) or self._told() != other._told():
-            raise MergeError("Correctors to merge must have equal parameters and features; got different ones.")
+        if type(other) is not type(self) or self._told() != other._told() or not self._grouped_as(other):
+            raise MergeError(
+                "Correctors to merge must have equal parameters, features, groups, weights and exposures; got "
+                "different ones."
+            )
         both = deepcopy(self)
         both._join(other.group_names_.tolist())
         if self.shrinkage is not None:
@@ -233,16 +266,28 @@ class GroupCorrector(PeerColumns):
         return both
 
     def _told(self) -> tuple[Any, ...]:
-        parameters = {name: repr(value) for name, value in self.get_params().items()}
-        return parameters, self.n_features_in_, self._mode, self._features_out()
+        """What correctors to merge must have been told alike, but for labels and numbers."""
+        own = {name: repr(value) for name, value in self.get_params().items() if name not in ("groups", "weights")}
+        return own, self.n_features_in_, self._mode, self._depth, self._features_out(), self._exposures
+
+    def _grouped_as(self, other: Self) -> bool:
+        """Whether groups of columns, and weights in the constructor, are those of another."""
+        if self._mode == "groups":
+            one, two = self._grouping, other._grouping
+            if one.names != two.names or not np.array_equal(one.codes, two.codes):
+                return False
+        return beside.equal(self.weights, other.weights)
 
     def _begin(self) -> None:
         """Check parameters, and forget what was learned."""
-        self._validate_params()
-        check_combination(self)
+        self._check_parameters()
         for name in ("_sums", "amounts_"):
             if hasattr(self, name):
                 delattr(self, name)
+
+    def _check_parameters(self) -> None:
+        self._validate_params()
+        check_combination(self)
 
     def _learn(self, X: Any, membership: Any, weights: Any, exposures: Any, *, reset: bool, scan: bool = True) -> Cells:
         cells = self._cells(X, membership, weights, exposures, reset=reset)
@@ -257,7 +302,18 @@ class GroupCorrector(PeerColumns):
             self.group_names_ = np.array(names, dtype=str)
         else:
             self._join(names)
+        self._refuse_twins(cells.table.names)
         return cells
+
+    def _refuse_twins(self, columns: list[Any]) -> None:
+        """Refuse statistics that are called what a column is called."""
+        known = {str(name) for name in columns} if self.return_group_stats else set()
+        twin = next((name for name in self._stat_names(columns) if name in known), None)
+        if twin is not None:
+            raise BatchfixError(
+                f"Statistics must have names of their own; got a column {twin!r} in X, which is what one of them is "
+                "called. Rename the column, or set return_group_stats=False."
+            )
 
     def _join(self, names: list[str]) -> None:
         """Put names that are new after those known."""
@@ -289,7 +345,11 @@ class GroupCorrector(PeerColumns):
         Table of X's kind, without key columns; float32 stays float32.
         """
         check_is_fitted(self, "group_names_")
-        return self._scored(self._cells(X, membership, weights, exposures, reset=False))
+        self._check_parameters()
+        cells = self._cells(X, membership, weights, exposures, reset=False)
+        if self._scans:
+            refuse_infinite(cells.table.values)
+        return self._scored(cells)
 
     def _scored(self, cells: Cells) -> Any:
         """Scores of a table that has been read, and the statistics where they are wanted."""
@@ -313,22 +373,23 @@ class GroupCorrector(PeerColumns):
     def _score(self, cells: Cells, out: np.ndarray) -> None:
         levels, p = cells.grouping.levels, cells.table.values.shape[1]
         for j, sheet, place in self._sheets(cells, out[:, :p]):
-            recipe = replace(self._recipe(cells.table.values), amounts=self._amounts_of(j, len(levels)))
+            recipe = replace(self._recipe(cells.table.values), amounts=self._amounts_of(j))
             wanted = self.return_group_stats
             standing, betas = score(sheet, levels, recipe, self.method, place.target, statistics=wanted)
             place.write(place.target, out[:, j] if self._long else out[:, :p])
             if wanted and standing is not None:
                 self._append(cells, out, j, place, sheet, standing, betas)
 
-    def _amounts_of(self, j: int, n_levels: int) -> tuple[tuple[float, float], ...] | None:
+    def _amounts_of(self, j: int) -> tuple[tuple[float, float], ...] | None:
         """Amounts of shrinkage of a factor, level by level."""
         if self.shrinkage is None:
             return None
-        amounts = self.amounts_[j] if self._long else self.amounts_
-        if len(amounts) != n_levels:
+        if not hasattr(self, "amounts_"):
             raise BatchfixError(
-                f"Groups must have the {len(amounts)} level(s) of fit; got {n_levels}. Pass the same ones."
+                f"shrinkage must be chosen before fit, which estimates its amounts; got {self.shrinkage!r} afterwards. "
+                "Fit again."
             )
+        amounts = self.amounts_[j] if self._long else self.amounts_
         return tuple((float(k), float(prior)) for k, prior in amounts)
 
     def _recipe(self, values: np.ndarray) -> Recipe:

@@ -80,7 +80,7 @@ def _present(key: np.ndarray, size: int) -> np.ndarray:
     """Distinct keys below `size`, sorted."""
     seen = np.zeros(size, dtype=bool)
     flat = key.reshape(-1)
-    lowest = int(flat.min(initial=size))
+    lowest = int(flat.min()) if flat.size else size
     for a, b in blocks.spans(0, len(flat), PIECE):
         seen[flat[a:b]] = True
         if seen[lowest:].all():
@@ -133,7 +133,7 @@ def factorize(labels: Any, what: str) -> tuple[np.ndarray, list[Any]]:
         codes, values = factorize(labels.values, what)
         return codes.reshape(labels.shape), values
     if isinstance(labels, pd.Categorical):
-        return np.asarray(labels.codes), _clean(labels.categories.tolist(), what)
+        return np.asarray(labels.codes), _clean(labels.categories.tolist(), what, np.asarray(labels.codes))
     array = np.asarray(labels)
     shape, flat = array.shape, array.reshape(-1)
     if array.dtype.kind in "iub" and flat.size:
@@ -156,16 +156,25 @@ def factorize(labels: Any, what: str) -> tuple[np.ndarray, list[Any]]:
     return place[codes].reshape(shape), _clean([values[i] for i in order], what)
 
 
-def _clean(values: list[Any], what: str) -> list[Any]:
-    """Whole numbers that gaps have turned into floats as integers; refuse what a gap becomes as text."""
-    gap = next((v for v in values if isinstance(v, str) and v in GAPS_AS_TEXT), None)
+def _clean(values: list[Any], what: str, codes: np.ndarray | None = None) -> list[Any]:
+    """Whole numbers that gaps have turned into floats as integers; refuse what a gap becomes as text.
+
+    `codes` are given where not every value need be in use.
+    """
+    gaps = [i for i, v in enumerate(values) if isinstance(v, str) and (not v or v in GAPS_AS_TEXT)]
+    gap = next((values[i] for i in gaps if codes is None or (codes == i).any()), None)
+    if gap == "":
+        raise MissingLabelError(
+            f"A label must not be empty text; got '' among the labels of {what}. Use None for what has no label, or "
+            "give it a name."
+        )
     if gap is not None:
         raise MissingLabelError(
             f"Labels of {what} must be labels or missing; got the text {gap!r}, which is what a missing value becomes "
             "as text. Make it None or NaN, or rename the label if it is one."
         )
     for value in values:
-        if isinstance(value, float) and value != round(value):
+        if isinstance(value, float) and not value.is_integer():
             raise BatchfixError(
                 f"Labels of {what} must be strings, integers, categories or missing; got {value!r}. Give names, or "
                 "round what was measured."
@@ -211,7 +220,14 @@ def _levels_of(groups: Any) -> list[Any]:
             f"groups must be one label a column, or a list of such arrays, coarse to fine; got an array of shape "
             f"{groups.shape}. Labels that change over time go in membership=."
         )
+    if isinstance(groups, pd.MultiIndex):
+        return [groups.get_level_values(k) for k in range(groups.nlevels)]
     if isinstance(groups, list | tuple) and len(groups) and all(_is_level(each) for each in groups):
+        if all(isinstance(each, tuple) and len(each) == len(groups) for each in groups) and len(groups) > 1:
+            raise BatchfixError(
+                f"groups must be one list a level, coarse to fine; got {len(groups)} tuples of {len(groups)}, which "
+                "could be levels or columns. Give a list of lists, or a DataFrame indexed by column name."
+            )
         return list(groups)
     return [groups]
 
@@ -239,11 +255,12 @@ def _by_name(labels: Any, names: list[Any], *, named: bool) -> Any:
     if not series.index.is_unique:
         twice = series.index[series.index.duplicated()][0]
         raise BatchfixError(f"groups must have one label a column; got several for {twice!r}. Keep one.")
-    unknown = series.index[~series.index.isin(names)]
+    unknown = absent(series.index, pd.Index(names))
     if len(unknown):
+        close = nearest(unknown[0], names) if named else "; the columns of an array are called x0, x1, ..."
         raise BatchfixError(
             f"groups must have labels for columns of X alone; got {len(unknown)} for columns that X has not: "
-            f"{some(unknown.tolist(), 3)}{nearest(unknown[0], names)}. Leave them out, as groups[X.columns] does."
+            f"{some(unknown.tolist(), 3)}{close}. Leave them out, as groups[X.columns] does."
         )
     return series.reindex(names)
 
@@ -296,8 +313,15 @@ def aligned(table: pd.DataFrame, index: pd.Index | None, columns: list[Any], n: 
     return table
 
 
+def absent(wanted: pd.Index, found: pd.Index) -> pd.Index:
+    """Labels wanted that are not found: all, where the one has levels and the other none."""
+    if wanted.nlevels != found.nlevels:
+        return wanted
+    return wanted[~wanted.isin(found)]
+
+
 def _refuse_lost(wanted: pd.Index, found: pd.Index, what: str, axis: str) -> None:
-    lost = wanted[~wanted.isin(found)]
+    lost = absent(wanted, found)
     if len(lost):
         raise AlignmentError(
             f"{what} must have the {axis} of X; got none for {len(lost)} of {len(wanted)}, {some(lost.tolist(), 3)}. "

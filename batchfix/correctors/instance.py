@@ -43,7 +43,7 @@ class InstanceCorrector(GroupCorrector):
         for name in ("center", "scale", "method", "leave_one_out", "return_group_stats", "ddof", "copy")
     }
 
-    groups = by = within = neutralize = shrinkage = None
+    groups = by = within = symbol = neutralize = shrinkage = None
     min_group_size = 1
 
     def __init__(

@@ -52,7 +52,9 @@ class Panel:
         if len(codes) and codes.min() < 0:
             as_labels(symbols, what)  # says which are missing
         labels = as_labels(found, what)
-        if len(known) and known.dtype.kind != labels.dtype.kind:
+        if not len(known):
+            known = labels[:0]
+        if known.dtype.kind != labels.dtype.kind:
             raise BatchfixError(
                 f"Symbols must be of the kind seen in fit, such as {repr_label(known[0])}; got "
                 f"{repr_label(labels[0])}. Convert them."
@@ -73,6 +75,9 @@ class Panel:
     def _first_duplicate(self) -> int | None:
         """The first row whose date and symbol another row has already."""
         cells = self.dates * self.n_symbols + self.symbols
+        if self.n_dates * self.n_symbols > 8 * len(cells):  # dates of one symbol each, such as trades
+            twice = pd.Series(cells).duplicated().to_numpy()
+            return int(twice.argmax()) if twice.any() else None
         taken = np.zeros(self.n_dates * self.n_symbols, dtype=bool)
         taken[cells] = True
         if np.count_nonzero(taken) == len(cells):

@@ -17,7 +17,6 @@ from ..core.naming import some
 from ..core.scores import Sheet, restore
 from ..core.standing import Standing
 from ..exceptions import BatchfixError
-from . import beside
 from .grouping import Grouping
 from .peer_reader import Cells, PeerReader, Place
 from .rowwise import FLOATS, Table
@@ -94,12 +93,14 @@ class PeerColumns(PeerReader):
     def inverse_transform(self, X: Any, *, membership: Any = None, weights: Any = None, exposures: Any = None) -> Any:
         """Values out of standings and the groups' statistics.
 
+        NaN stays: what has no group, exposure or scale that is known has no standing to go back from.
+
         Parameters
         ----------
         X : table
             What transform returned, with return_group_stats=True.
         membership, exposures
-            Those of transform, where there were any.
+            Those of transform, where there were any. Exposures that were key columns are passed here too.
         weights
             Not used.
 
@@ -115,19 +116,19 @@ class PeerColumns(PeerReader):
         p = len(self._features_out())
         Z, stats = table.values[:, :p], table.values[:, p:].astype(np.float64)
         back = Table(Z, {}, table.index, table.names[:p], table.source)
-        names, loads = beside.exposures(exposures, self._neutralized_names(), back, long=self._long)
-        if names != self._exposures:
+        if self._exposures and exposures is None:
             raise BatchfixError(
-                f"inverse_transform must be given the exposures of fit, {self._exposures}, to put them back; got "
-                f"{names}. Pass exposures=."
+                f"inverse_transform must be given the exposures of fit, {self._exposures}, to put them back; got none. "
+                "Pass exposures=, since the columns they came in are not in the table any more."
             )
+        loads = self._loads(exposures, back)
         out = np.empty(Z.shape, dtype=Z.dtype)
         if self._long:
             self._restore_long(Z, stats, loads, out)
         else:
             found = self._wide_groups(back, membership)
             self._restore_wide(Z, stats, found, loads, out)
-        return self._wrap(out, back, back.names)
+        return self._as_given(out, back, back.names)
 
     def _restore_wide(
         self, Z: np.ndarray, stats: np.ndarray, found: Grouping, loads: np.ndarray | None, out: np.ndarray
@@ -173,8 +174,9 @@ class PeerColumns(PeerReader):
                     f"inverse_transform must be given the columns of transform; got none for {some(lost, 3)}. Keep the "
                     "statistics beside the values."
                 )
-            names = [names[own.index(name)] for name in wanted]
-            X = X[names]
+            places = [own.index(name) for name in wanted]
+            names = [names[at] for at in places]
+            X = X.iloc[:, places] if isinstance(X, pd.DataFrame) else X[names]
         values = check_array(plain(X), dtype=FLOATS, ensure_all_finite=False, estimator=self, input_name="X")
         if values.shape[1] != len(wanted):
             raise BatchfixError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -27,6 +28,15 @@ def check_combination(model: Any) -> None:
         raise BatchfixError(
             f"by names groups within a date, whose column or level must be named in within=; got by={model.by!r} and "
             "within=None. Name both."
+        )
+    if isinstance(model.within, Sequence) and not len(model.within):
+        raise BatchfixError(
+            "within must name the column or level of the date; got none. Leave it None for a wide table."
+        )
+    if model.symbol is not None and not long:
+        raise BatchfixError(
+            "symbol names a key of a long table, whose dates must be named in within=; got "
+            f"symbol={model.symbol!r} and within=None. Name both."
         )
     _check_clip(model.winsorize)
     kind = f"method={model.method!r}, center={model.center!r} and scale={model.scale!r}"

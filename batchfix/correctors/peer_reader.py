@@ -6,7 +6,7 @@ against fit and against each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, cast
@@ -60,6 +60,7 @@ class PeerReader(RowwiseCorrector):
     groups: Any
     by: Any
     within: Any
+    symbol: Any
     center: str | None
     scale: str | None
     method: str
@@ -68,6 +69,7 @@ class PeerReader(RowwiseCorrector):
 
     _mode: str
     _grouping: Grouping
+    _depth: int
     _exposures: list[str]
 
     @property
@@ -78,7 +80,7 @@ class PeerReader(RowwiseCorrector):
         """Keys of a long table."""
         if not self._long:
             return []
-        keys = [*listed(self.within), *listed(self.by), *self._neutralized_names()]
+        keys = [*listed(self.within), *listed(self.by), *listed(self.symbol), *self._neutralized_names()]
         if self._weight_key is not None:
             keys.append(self._weight_key)
         return list(dict.fromkeys(keys))
@@ -106,16 +108,28 @@ class PeerReader(RowwiseCorrector):
             self._check_mode(mode)
             found = self._wide_groups(table, membership, reset=reset)
         if reset:
+            self._depth = len(found.levels)
+        elif len(found.levels) != self._depth:
+            raise BatchfixError(
+                f"Groups must have the {self._depth} level(s) of fit; got {len(found.levels)}. Pass the same ones."
+            )
+        if reset or self._mode != "groups":  # labels of this very table
             self._warn_unlabelled(found, table)
         w = self._weights_of(table, weights)
-        names, loads = beside.exposures(exposures, self._neutralized_names(), table, long=self._long)
+        return Cells(table, found, dates, w, self._loads(exposures, table, reset=reset))
+
+    def _loads(self, given: Any, table: Table, *, reset: bool = False) -> np.ndarray | None:
+        """Exposures, in the order of fit's."""
+        names, loads = beside.exposures(given, self._neutralized_names(), table, long=self._long)
         if reset:
             self._exposures = names
             if names:
                 check_neutralized(self)
-        elif names != self._exposures:
+        elif sorted(names) != sorted(self._exposures):
             raise BatchfixError(f"exposures must be those of fit, {self._exposures}; got {names}. Pass the same ones.")
-        return Cells(table, found, dates, w, loads)
+        if loads is None or names == self._exposures:
+            return loads
+        return loads[..., [names.index(name) for name in self._exposures]]
 
     def _check_mode(self, mode: str) -> None:
         if mode == self._mode:
@@ -166,16 +180,27 @@ class PeerReader(RowwiseCorrector):
                 "membership describes the cells of a wide table; got it for a long one. Its groups are named in by=."
             )
         self._mode = "long"
-        keys = [k for k in self._keys() if not (exposures is not None and k in self._neutralized_names())]
-        table = self._read_keys(X, keys, reset=reset)
+        table = self._read_keys(X, self._keys_beside(X, exposures), reset=reset)
         n = len(table.values)
         dates = grouping.whole([table.keys[k] for k in listed(self.within)], self.within)
         n_dates = dates.levels.n_groups
         by_date = ByDate.of(dates.codes, n_dates)
-        _refuse_repeated_pairs(table, dates.codes, by_date, listed(self.within))
+        _refuse_repeated_pairs(table, dates.codes, by_date, self._keys(), listed(self.symbol))
         by = listed(self.by)
         found = Grouping.of([table.keys[k] for k in by], f"{self.by!r}") if by else Grouping.none(n)
         return table, by_date, found
+
+    def _keys_beside(self, X: Any, exposures: Any) -> list[Key]:
+        """Keys in the table, when some exposures may be beside it."""
+        names = getattr(exposures, "columns", exposures)
+        given = {str(name) for name in names} if isinstance(names, Mapping | Sequence | pd.Index) else set()
+        moved = [k for k in self._neutralized_names() if str(k) in given]
+        twice = [k for k in moved if k in getattr(X, "columns", ())]
+        if twice:
+            raise BatchfixError(
+                f"An exposure must be given once; got {twice[0]!r} as a column of X and in exposures=. Drop one."
+            )
+        return [k for k in self._keys() if k not in moved]
 
     def _read_keys(self, X: Any, keys: list[Key], *, reset: bool) -> Table:
         """Read a long table; levels of its index as categories, which they are."""
@@ -199,7 +224,8 @@ class PeerReader(RowwiseCorrector):
             return None
         if isinstance(found, str):
             raise BatchfixError(
-                f"weights of a wide table must be numbers, one a column or one a cell; got the name {found!r}."
+                f"weights must be numbers, one a {'row' if self._long else 'column'} or one a cell; got the name "
+                f"{found!r}. " + ("Name a key column in the constructor." if self._long else "Pass its numbers.")
             )
         check_weighted(self)
         return beside.weights(beside.of_cells(found, table, "weights", long=self._long), table.values, long=self._long)
@@ -237,22 +263,13 @@ def _refuse_repeated_dates(index: pd.Index | None) -> None:
         )
 
 
-def _refuse_repeated_pairs(table: Table, dates: np.ndarray, by_date: ByDate, within: list[Key]) -> None:
-    """Refuse a symbol that has two rows of one date, where the index names symbols."""
-    index = table.index
-    if index is None or isinstance(index, pd.RangeIndex):
+def _refuse_repeated_pairs(
+    table: Table, dates: np.ndarray, by_date: ByDate, keys: list[Key], symbol: list[Key]
+) -> None:
+    """Refuse a symbol that has two rows of one date, where a key or the index names symbols."""
+    columns = [_coded(table.keys[name]) for name in symbol] or _coded_levels(table.index, keys)
+    if not columns:
         return
-    levels = [name for name in index.names if name is not None and name not in within]
-    if not levels:
-        return
-    columns = []
-    for name in levels:
-        at = index.names.index(name)
-        if isinstance(index, pd.MultiIndex):
-            columns.append((np.asarray(index.codes[at]), len(index.levels[at])))
-        else:
-            codes, values = pd.factorize(index)
-            columns.append((codes, len(values)))
     if len(columns) == 1 and _in_step(by_date, columns[0][0]):
         return
     size = len(by_date.edges) - 1
@@ -267,10 +284,32 @@ def _refuse_repeated_pairs(table: Table, dates: np.ndarray, by_date: ByDate, wit
         repeated = not pd.Index(_pairs(dates, columns, slice(None))).is_unique
     if repeated:
         twice = int(np.flatnonzero(pd.Index(_pairs(dates, columns, slice(None))).duplicated())[0])
+        found = [str(np.asarray(table.keys[name])[twice]) for name in symbol]
+        where = table.index[twice] if table.index is not None else ()
+        found = found or [str(v) for v in (where if isinstance(where, tuple) else (where,))]
         raise BatchfixError(
-            f"Each date must have one row a symbol; got several for {index[twice]!r}. Keep one, for example with "
-            "X[~X.index.duplicated()]."
+            f"Each date must have one row a symbol; got several for {', '.join(found)}, the second in row {twice}. "
+            "Keep one, for example with X[~X.index.duplicated()]. If that is no symbol, name what is one in symbol=."
         )
+
+
+def _coded(labels: Any) -> tuple[np.ndarray, int]:
+    """Codes of labels, -1 where missing, and how many there are."""
+    own = labels.array if isinstance(labels, pd.Series) else labels
+    if isinstance(own, pd.Categorical):
+        return np.asarray(own.codes), len(own.categories)
+    codes, values = pd.factorize(labels)
+    return codes, len(values)
+
+
+def _coded_levels(index: pd.Index | None, keys: list[Key]) -> list[tuple[np.ndarray, int]]:
+    """Codes of the levels of an index that have a name and are no keys."""
+    if index is None or isinstance(index, pd.RangeIndex):
+        return []
+    levels = [at for at, name in enumerate(index.names) if name is not None and name not in keys]
+    if isinstance(index, pd.MultiIndex):
+        return [(np.asarray(index.codes[at]), len(index.levels[at])) for at in levels]
+    return [_coded(index) for _ in levels]
 
 
 def _pairs(dates: np.ndarray, columns: list[tuple[np.ndarray, int]], rows: slice) -> np.ndarray:

@@ -61,8 +61,9 @@ class RenormCorrector(BatchwiseCorrector):
     with sigma^2 = variance + eps. r_max=1, d_max=0 standardizes each batch by itself; infinite limits standardize by
     the population.
 
-    Each batch is one step, in order of appearance. r and d use the population as it was before that step, so a batch
-    never depends on later ones, and its map is kept: ``transform(X, batch=b)`` repeats what the layer gave in training.
+    Each batch is one step, in order of appearance (but one without any value, which takes none). r and d use the
+    population as it was before that step, so a batch never depends on later ones, and its map is kept:
+    ``transform(X, batch=b)`` repeats what the layer gave in training.
     Hence a batch must come whole, in one call of `fit` or `partial_fit`. Without labels a call is a batch, and
     `transform` repeats the last one's map.
 
@@ -158,6 +159,7 @@ class RenormCorrector(BatchwiseCorrector):
     population_: Population
     _bridged: Bridged
     _steps: np.ndarray
+    _eps: float
 
     def __init__(
         self,
@@ -206,7 +208,9 @@ class RenormCorrector(BatchwiseCorrector):
     def partial_fit(self, X: Any, y: Any = None, *, batch: Any = None, keep: None = None) -> Self:
         """Go on with the stream: one step for each batch of X, which must be new, and whole.
 
-        Parameters are those of `fit`, and the result is that of one `fit` on all rows so far.
+        Parameters are those of `fit`, and the result is that of one `fit` on all rows so far, as long as the
+        corrector's parameters stay. Limits may be set anew between calls, for the steps to come; momentum, start and
+        eps may not.
         """
         return super().partial_fit(X, y, batch=batch, keep=keep)
 
@@ -350,6 +354,7 @@ class RenormCorrector(BatchwiseCorrector):
             population = Population.start(rows.X.shape[1], _plain(self.momentum), known=self.start == "standard")
         else:
             population = self._population_before(labels, before)
+        self._eps = float(self.eps)
         self._warn_of_batches(chunk, unit)
         self._warn_of_scale(chunk, unit)
         codes, where = np.unique(rows.first.codes, return_index=True)
@@ -358,7 +363,7 @@ class RenormCorrector(BatchwiseCorrector):
         for k in order.tolist():
             batch = Moments(x.n[k], x.mean[k], x.m2[k])
             r_max, d_max = limits.at(population.steps)
-            found[k] = renormalize(batch, population, r_max, d_max, eps=float(self.eps), unit=unit)
+            found[k] = renormalize(batch, population, r_max, d_max, eps=self._eps, unit=unit)
             population = population.step(batch, unit)
         self.population_ = population
         bridged, steps = Bridged.stack([found[k] for k in range(len(labels))]), np.argsort(order)
@@ -382,6 +387,11 @@ class RenormCorrector(BatchwiseCorrector):
                 "Give the rows of a batch in one call, or under a label of their own."
             )
         population = self.population_
+        if self._eps != float(self.eps):
+            raise BatchfixError(
+                f"A stream must go on as it started, with eps={self._eps!r}, got eps={self.eps!r}. Call fit() to start "
+                "a new one."
+            )
         if (population.momentum, population.known) != (_plain(self.momentum), self.start == "standard"):
             raise BatchfixError(
                 f"A stream must go on as it started, with momentum={population.momentum!r} and "
@@ -412,7 +422,7 @@ class RenormCorrector(BatchwiseCorrector):
     @property
     def _running(self) -> Frame:
         """Frame (p,) of the population; scale 1 where it has none."""
-        frame = self.population_.frame(float(self.eps), self.statistics_.eps)
+        frame = self.population_.frame(self._eps, self.statistics_.eps)
         return Frame(frame.location, np.where(np.isnan(frame.scale), 1.0, frame.scale))
 
     def _learn_new(self, rows: Rows, **extra: Any) -> list[Solution]:
@@ -429,7 +439,7 @@ class RenormCorrector(BatchwiseCorrector):
                     " Leave them out."
                 )
             batch = Moments(x.n[k], x.mean[k], x.m2[k])
-            one = renormalize(batch, self.population_, r_max, d_max, eps=float(self.eps), unit=unit)
+            one = renormalize(batch, self.population_, r_max, d_max, eps=self._eps, unit=unit)
             bridged = Bridged.stack([one])
             label_alone = statistics.batches[k : k + 1]
             learned.append(replace(self.solution_, batches=label_alone, maps=bridged.map, details={"bridged": bridged}))

@@ -82,7 +82,11 @@ class RowwiseCorrector(TransformerMixin, BaseEstimator):
     def _check_columns(self, source: Any, width: int, keys: Sequence[Key], *, reset: bool) -> None:
         """Names and number of columns, as scikit-learn checks them; keys count as columns."""
         names = list(source.columns) if hasattr(source, "columns") else None
-        numbered = names if names is not None and not all(isinstance(name, str) for name in names) else None
+        numbered = None
+        if names is not None and not all(isinstance(name, str) for name in names):
+            numbered = [
+                name if isinstance(name, str | int | float | tuple | np.generic) else str(name) for name in names
+            ]
         if names is not None and numbered is None:
             validate_data(self, source, reset=reset, skip_check_array=True)
         else:  # nothing named, or by numbers, dates, tuples: scikit-learn looks at text alone
@@ -100,6 +104,8 @@ class RowwiseCorrector(TransformerMixin, BaseEstimator):
     def _features_out(self, input_features: Any = None) -> list[str]:
         """Names of the columns that are numbers, as text: those of fit without its keys."""
         names = [str(name) for name in _check_feature_names_in(self, input_features)]
+        if input_features is None and self._numbered is not None:
+            names = [str(name) for name in self._numbered]
         if self._numbered is not None:
             gone = {self._numbered.index(k) for k in self._consumed}
         elif hasattr(self, "feature_names_in_"):
@@ -143,6 +149,10 @@ class RowwiseCorrector(TransformerMixin, BaseEstimator):
         """
         if _get_output_config("transform", self)["dense"] != "default":
             return out
+        return self._as_given(out, table, names)
+
+    def _as_given(self, out: np.ndarray, table: Table, names: Sequence[Any]) -> Any:
+        """Give back the caller's kind of table, as `_wrap`; set_output speaks of transform alone."""
         if isinstance(table.source, pd.DataFrame):
             return pd.DataFrame(out, index=table.index, columns=_column_index(table.source, names), copy=False)
         if is_polars(table.source):

@@ -114,7 +114,7 @@ def _text(names: Sequence[Any]) -> str:
     return (
         f"X must be numbers, got text or dates in column{'s' if len(names) > 1 else ''} "
         f"{', '.join(repr(c) for c in names[:5])}{', ...' if len(names) > 5 else ''}. "
-        "Drop them, or name them as keys (batch_key, keep_keys, within, by, time)."
+        "Drop them, or name them as keys (batch_key, keep_keys, within, by, symbol, time)."
     )
 
 

@@ -5,6 +5,7 @@ A DatetimeIndex, a column of dates, periods or numbers flows in; int64 or float6
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,12 @@ from ..exceptions import BatchfixError
 
 CLOCKS = (pd.DatetimeIndex, pd.PeriodIndex, pd.TimedeltaIndex)
 """An index of these is the time of its rows, without being named."""
+
+OBJECTS = {"datetime", "datetime64", "date", "period", "timedelta", "timedelta64"}
+"""What an index of dtype object may hold that is time."""
+
+DATE = re.compile(r"\s*\d{4}-\d{1,2}(-\d{1,2}([T ].*)?)?\s*|\s*\d{1,4}[./]\d{1,2}[./]\d{1,4}( .*)?")
+"""Text that is a date: 2024-02-01, 2024-02-01 16:00, 2024-02, 01/02/2024, 1.2.2024."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +48,9 @@ class Times:
         BatchfixError
             Some are missing, or they are no times.
         """
-        index = _typed(pd.Index(times))
+        index = _typed(
+            pd.Index(times, dtype=object if getattr(getattr(times, "dtype", None), "kind", "") == "O" else None)
+        )
         missing = np.flatnonzero(index.isna())
         if missing.size:
             raise BatchfixError(
@@ -50,11 +59,13 @@ class Times:
             )
         if isinstance(index, pd.DatetimeIndex):
             zoned = index.tz is not None
-            return cls(index.as_unit("ns").asi8, "datetime UTC" if zoned else "datetime")
+            return cls(_nanoseconds(index), "datetime UTC" if zoned else "datetime")
         if isinstance(index, pd.PeriodIndex):
             return cls(index.asi8, f"period[{index.freqstr}]")
         if isinstance(index, pd.TimedeltaIndex):
-            return cls(index.as_unit("ns").asi8, "timedelta")
+            return cls(_nanoseconds(index), "timedelta")
+        if index.dtype.kind == "u" and index.max() > np.iinfo(np.int64).max:
+            raise BatchfixError(f"Times must fit int64, got {index.max()}. Count from a later beginning.")
         return cls(index.to_numpy(np.float64 if index.dtype.kind == "f" else np.int64), "number")
 
     def __len__(self) -> int:
@@ -107,10 +118,10 @@ def show(value: Any, kind: str) -> str:
         text = str(pd.Timestamp(int(value), tz="UTC" if kind.endswith("UTC") else None))
         return text.removesuffix(" 00:00:00")
     if kind.startswith("period"):
-        return str(pd.Period._from_ordinal(int(value), kind[len("period[") : -1]))
+        return str(pd.Period(ordinal=int(value), freq=kind[len("period[") : -1]))
     if kind == "timedelta":
         return str(pd.Timedelta(int(value)))
-    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+    return f"{value:.15g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def index_times(index: pd.Index | None) -> pd.Index | None:
@@ -119,17 +130,51 @@ def index_times(index: pd.Index | None) -> pd.Index | None:
     Raises
     ------
     BatchfixError
-        Times are among several levels: which one counts, and what the others mean, must be said.
+        Dates that are text; or times among several levels: which one counts, and what the others mean, must be said.
     """
     if isinstance(index, pd.MultiIndex):
-        clocks = [name for name, level in zip(index.names, index.levels, strict=True) if isinstance(level, CLOCKS)]
+        clocks = clock_levels(index)
         if clocks:
             others = [name for name in index.names if name not in clocks]
             raise BatchfixError(
                 f"Which index level is the time of a row, and which tells columns of values apart, must be named; got "
                 f"levels {list(index.names)!r}. Use time={clocks[0]!r}, by={(others or [None])[0]!r}."
             )
-    return index if isinstance(index, CLOCKS) else None
+    if index is None or isinstance(index, pd.MultiIndex):
+        return None
+    if _is_dates_as_text(index):
+        raise BatchfixError(
+            f"Dates must be dates, or their order is not known; got text such as {index[0]!r} as index. Use X.index = "
+            "pd.to_datetime(X.index)."
+        )
+    return index if _is_clock(index) else None
+
+
+def clock_levels(index: pd.MultiIndex) -> list[Any]:
+    """Names of the levels that hold times."""
+    levels = zip(index.names, index.levels, strict=True)
+    return [name for name, level in levels if _is_clock(level) or _is_dates_as_text(level)]
+
+
+def _is_clock(index: pd.Index) -> bool:
+    return isinstance(index, CLOCKS) or (index.dtype == object and pd.api.types.infer_dtype(index) in OBJECTS)
+
+
+def _is_dates_as_text(index: pd.Index) -> bool:
+    """Whether all labels are text that is a date."""
+    if len(index) == 0 or pd.api.types.infer_dtype(index) != "string":
+        return False
+    return all(DATE.fullmatch(str(label)) for label in index.dropna())
+
+
+def _nanoseconds(index: pd.DatetimeIndex | pd.TimedeltaIndex) -> np.ndarray:
+    try:
+        return np.asarray(index.as_unit("ns").asi8)
+    except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta) as error:
+        raise BatchfixError(
+            f"Times must lie between 1677 and 2262, got {index.min()} to {index.max()}. Use a PeriodIndex, which "
+            "reaches further."
+        ) from error
 
 
 def _typed(index: pd.Index) -> pd.Index:
@@ -150,6 +195,8 @@ def _typed(index: pd.Index) -> pd.Index:
         return pd.Index(index.astype(np.float64) if index.isna().any() or kind != "integer" else index.astype(np.int64))
     if index.dtype == object and kind == "period":
         return pd.PeriodIndex(index)
+    if index.dtype == object and kind in ("timedelta", "timedelta64"):
+        return pd.TimedeltaIndex(index)
     if index.dtype.kind in "iu" or (index.dtype.kind == "f"):
         if index.isna().any():
             return pd.Index(index.astype(np.float64))

@@ -179,8 +179,8 @@ def make_markets(
     persistence : float in [0, 1]
         Correlation of one day's log volatility with the next one's: loud days come together.
     late, delisted : float in [0, 1]
-        Share of the stocks, to the nearest count, that are first quoted after the first date, in the first half
-        of the table, and of those that are last quoted before the last date, in the second half.
+        Share of the stocks, to the nearest count, that are first quoted after the first date, on date n_dates // 2 at
+        the latest (dates count from 0), and of those that are last quoted before the last date, and not before that.
     missing : float in [0, 1]
         Probability that a listed stock has no quote on a date.
     dtype : float32 or float64

@@ -41,6 +41,15 @@ def as_output(out: Any, n: int) -> Output:
     return Output(values, list(range(values.shape[1])) if columns is None else columns)
 
 
+def _typical(a: np.ndarray) -> np.ndarray:
+    """Median magnitude of each column's values but zeros: one outlier must not hide what moves beside it."""
+    sizes = np.where(np.isfinite(a) & (a != 0), np.abs(a), np.nan)
+    some = ~np.isnan(sizes).all(axis=0)
+    out = np.zeros(a.shape[1])
+    out[some] = np.nanmedian(sizes[:, some], axis=0)
+    return out
+
+
 def first_move(whole: Output, other: Output, tolerance: float) -> dict[str, Any]:
     """The first value, by row and then by column, that is not what it was; nothing if all are."""
     if whole.columns != other.columns:
@@ -59,7 +68,7 @@ def first_move(whole: Output, other: Output, tolerance: float) -> dict[str, Any]
         return {"row": i, "column": whole.columns[j], "detail": f"{a[i, j]!r} became {b[i, j]!r}"}
     a, b = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        size = np.max(np.abs(a), axis=0, initial=0.0, where=np.isfinite(a))
+        size = np.maximum(np.abs(a), _typical(a))
         change = np.abs(a - b)
         moved = ~((change <= tolerance * size) | (a == b) | (np.isnan(a) & np.isnan(b)))
     if not moved.any():

@@ -251,8 +251,10 @@ def test_a_cell_without_weight_has_a_residual_but_no_say():
 def test_groups_without_weight_and_rows_without_values():
     rng = np.random.default_rng(10)
     X, Z, codes = rng.normal(size=(3, 12)), rng.normal(size=(12, 1)), np.repeat([0, 1, 2], 4)
-    X[1] = np.nan
     W = np.where(codes == 2, 0.0, 1.0)
+    with pytest.raises(BatchfixError, match="sum above 0 in every group"):
+        neutralize(X, codes, 4, Z, W)
+    X[1] = X[:, codes == 2] = np.nan
     residuals, intercepts, betas = neutralize(X, codes, 4, Z, W)
     assert_array_equal(np.isnan(residuals), (codes == 2) | np.isnan(X))
     assert_array_equal(np.isnan(intercepts), [[False, False, True, True], [True] * 4, [False, False, True, True]])

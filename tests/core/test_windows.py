@@ -48,6 +48,27 @@ def table(seed: int, n: int = 150, p: int = 6, missing: float = 0.1) -> np.ndarr
     return X
 
 
+@pytest.mark.parametrize(
+    ("window", "other", "p"),
+    [
+        (Window(lag=1), Window(lag=2), 6),
+        (Window(lag=1), Window(length=8), 6),
+        (Window(length=9), Window(length=8), 6),
+        (Window(halflife=9.0), Window(halflife=8.0), 6),
+        (Window(), Window(bridge=Bridge(), short=Window(length=5)), 6),
+        (Window(), Window(), 5),
+    ],
+    ids=str,
+)
+def test_a_state_of_another_window_is_refused(window, other, p):
+    X = table(3)
+    state = standardize(X, window, window.start(6))
+    with pytest.raises(BatchfixError, match="go on as it began"):
+        standardize(X[:, :p], other, state, np.empty((len(X), p)))
+    with pytest.raises(BatchfixError, match="go on as it began"):
+        restore(X[:, :p], other, state)
+
+
 def measured(X: np.ndarray, window: Window) -> np.ndarray:
     out = np.full_like(X, -99.0)
     standardize(X, window, window.start(X.shape[1]), out)

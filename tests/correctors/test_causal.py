@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -391,3 +392,231 @@ def test_a_failed_partial_fit_changes_nothing():
     with pytest.raises(BatchfixError, match="infinity"):
         model.partial_fit(later)
     assert pickle.dumps(model) == before
+
+
+# ---- a past goes on as it began
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ({}, {"lag": 2}, ("lag=1", "lag=2")),
+        ({"lag": 2}, {"lag": 1}, ("lag=2", "lag=1")),
+        ({}, {"lag": 0}, ("lag=0",)),
+        ({}, {"window": "rolling", "length": 5}, ("'expanding'", "'rolling'")),
+        ({"window": "rolling", "length": 5}, {"window": "expanding", "length": None}, ("'rolling'",)),
+        ({"window": "rolling", "length": 10}, {"length": 5}, ("length=10", "length=5")),
+        ({"window": "ewm", "halflife": 10.0}, {"halflife": 2.0}, ("halflife=10.0", "halflife=2.0")),
+        ({"bridge": "clip", "short": 10}, {"short": 5}, ("short=10", "short=5")),
+        ({}, {"bridge": "clip", "short": 5}, ("bridge=None", "bridge='clip'")),
+        ({"bridge": "blend", "short": 5}, {"blend": 0.25}, ("blend=0.5", "blend=0.25")),
+        ({}, {"ddof": 0}, ("ddof=1", "ddof=0")),
+        ({}, {"time": "AAA"}, ("time=None", "time='AAA'")),
+        ({}, {"by": "AAA"}, ("by=None", "by='AAA'")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("verb", ["transform", "partial_fit", "inverse_transform"])
+def test_a_parameter_changed_after_fit_is_refused(kind, change, words, verb):
+    model = CausalCorrector(**kind).fit(WIDE[:60])
+    model.set_params(**change)
+    with pytest.raises(BatchfixError, match="go on as it began") as caught:
+        getattr(model, verb)(WIDE[60:])
+    for word in (*words, "fit()"):
+        assert word in str(caught.value)
+
+
+def test_what_the_past_does_not_hold_may_change():
+    model = CausalCorrector().fit(WIDE[:60])
+    want = model.transform(WIDE[60:])
+    assert_array_equal(model.set_params(r_max=7.0, min_periods=np.int64(2)).transform(WIDE[60:]), want)
+
+
+@pytest.mark.parametrize("as_symbol", [int, np.int32, float, "datetime64[ns]", "category"], ids=str)
+def test_symbols_of_every_kind_go_on(as_symbol):
+    codes = pd.Series(pd.factorize(LONG["symbol"])[0] + 10107, index=LONG.index)
+    table = LONG.assign(symbol=codes.astype(as_symbol))
+    model = CausalCorrector(time="date", by="symbol")
+    whole = clone(model).fit_transform(LONG)
+    parts = [model.fit_transform(table[table["date"] < DAYS[40]])]
+    parts.append(model.transform(table[table["date"] >= DAYS[40]]))
+    assert_array_equal(pd.concat(parts), whole)
+    model.partial_fit(table[table["date"] >= DAYS[40]])
+    assert_array_equal(model.symbols_, np.sort(table["symbol"].unique().astype(model.symbols_.dtype)))
+
+
+def test_long_arrays_go_on():
+    days, symbols = pd.factorize(LONG["date"])[0], pd.factorize(LONG["symbol"])[0]
+    array = np.column_stack([days, symbols, LONG["value"]]).astype(float)
+    whole = CausalCorrector(time=0, by=1).fit_transform(array)
+    early = days < 40
+    model = CausalCorrector(time=0, by=1).fit(array[early])
+    assert_array_equal(model.transform(array[~early]), whole[~early])
+
+
+def test_new_symbols_stand_sorted_after_those_known():
+    model = CausalCorrector(time="date", by="symbol").fit(LONG[(LONG["symbol"] == "CCC") & (LONG["date"] < DAYS[40])])
+    later = LONG[LONG["date"] >= DAYS[40]]
+    model.partial_fit(later.sort_values("symbol", ascending=False))
+    assert model.symbols_.tolist() == ["CCC", "AAA", "BBB", "DDD"]
+
+
+def test_symbols_at_moments_of_their_own():
+    table = LONG.assign(date=LONG["date"] + pd.to_timedelta(np.arange(len(LONG)), "s"))
+    model = CausalCorrector(time="date", by="symbol")
+    out = model.fit_transform(pd.concat([table] + [table.assign(symbol=f"S{k}") for k in range(20)]))
+    assert_array_equal(out[: len(table)], model.fit_transform(table))
+    twice = pd.concat([table] + [table.assign(symbol=f"S{k}") for k in range(20)] + [table.iloc[[5]]])
+    with pytest.raises(BatchfixError, match="one row a date"):
+        model.fit(twice)
+
+
+# ---- errors leave things as they were
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil"),
+    [
+        ({}, lambda t: t.rename(columns={"AAA": "ZZZ"}).replace(t.iloc[4, 0], np.inf)),
+        ({}, lambda t: t.rename(columns={"AAA": "ZZZ"})[::-1]),
+        ({"window": "rolling", "length": 50}, lambda t: t.rename(columns={"AAA": "ZZZ"})[:30]),
+    ],
+)
+def test_a_failed_fit_changes_nothing(kind, spoil):
+    model = CausalCorrector(**kind).fit(WIDE[:60])
+    want = model.transform(WIDE[60:])
+    with pytest.raises(BatchfixError):
+        model.fit(spoil(WIDE))
+    assert_array_equal(model.transform(WIDE[60:]), want)
+    with pytest.raises(ValueError, match="feature names"):
+        model.transform(WIDE[60:].rename(columns={"AAA": "ZZZ"}))
+    new = CausalCorrector(**kind)
+    with pytest.raises(BatchfixError):
+        new.fit(spoil(WIDE))
+    with pytest.raises(NotFittedError):
+        new.transform(WIDE)
+
+
+@pytest.mark.parametrize("bad", [np.inf, 1e200])
+def test_an_array_that_is_refused_is_not_written_over(bad):
+    array = np.random.default_rng(0).normal(size=(3000, 3))
+    array[2999, 0] = bad
+    before = array.copy()
+    with pytest.raises(BatchfixError, match="row 2999, column 0" if np.isinf(bad) else "1e154"):
+        CausalCorrector(copy=False, lag=0).fit_transform(array)
+    assert_array_equal(array, before)
+    array[2999, 0] = 1e152  # large, and no more
+    out = CausalCorrector(copy=False).fit_transform(array)
+    assert np.shares_memory(out, array)
+    assert np.isfinite(out[2:]).all()
+
+
+def test_where_infinity_is():
+    for table, model in ((VALUES, CausalCorrector()), (LONG, CausalCorrector(time="date", by="symbol"))):
+        spoiled = table.copy()
+        if table is LONG:
+            spoiled.loc[7, "size"] = -np.inf
+        else:
+            spoiled[7, 1] = -np.inf
+        with pytest.raises(BatchfixError, match="row 7, column 1"):
+            model.fit_transform(spoiled)
+
+
+# ---- times in every dress
+
+
+@pytest.mark.parametrize("freq", ["M", "Q", "Y", "5D", "W"])
+def test_periods_in_messages(freq):
+    table = WIDE.set_axis(pd.period_range("2024-01-01", periods=N, freq=freq))
+    first, last = str(table.index[0]), str(table.index[-1])
+    with pytest.raises(BatchfixError, match=f"end at {last}; got {first} in row 0"):
+        CausalCorrector().fit(table).transform(table)
+    with pytest.raises(BatchfixError, match="Sort the rows"):
+        CausalCorrector().fit(table[::-1])
+    with pytest.raises(BatchfixError, match=f"repeat, got {first}"):
+        CausalCorrector().fit(table.iloc[[0, 0, 1]])
+
+
+@pytest.mark.parametrize("kind", ["date", "Timestamp", "period", "timedelta"])
+def test_times_as_objects_are_times(kind):
+    objects = {
+        "date": [day.date() for day in DAYS],
+        "Timestamp": list(DAYS),
+        "period": list(DAYS.to_period("D")),
+        "timedelta": list(DAYS - DAYS[0]),
+    }[kind]
+    table = WIDE.set_axis(pd.Index(objects, dtype=object))
+    assert table.index.dtype == object
+    model = CausalCorrector()
+    assert_array_equal(model.fit_transform(table), CausalCorrector().fit_transform(WIDE))
+    with pytest.raises(BatchfixError, match="later than those"):
+        model.transform(table)
+    with pytest.raises(BatchfixError, match="Sort the rows"):
+        model.fit(table[::-1])
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%Y-%m", "%d/%m/%Y", "%Y-%m-%d %H:%M", "%d.%m.%Y"])
+def test_dates_as_text_are_refused(form):
+    table = WIDE.set_axis(DAYS.strftime(form))
+    with pytest.raises(BatchfixError, match="to_datetime"):
+        CausalCorrector().fit(table[::-1])
+    with pytest.raises(BatchfixError, match="must be named"):
+        CausalCorrector().fit(table.set_index(pd.Index(range(N), name="n"), append=True))
+
+
+def test_names_of_rows_are_no_dates():
+    names = WIDE.set_axis([f"day-{k}" for k in range(N)])
+    assert_array_equal(CausalCorrector().fit_transform(names), CausalCorrector().fit_transform(VALUES))
+
+
+def old() -> pd.DataFrame:
+    """Rows of days around 1559."""
+    return WIDE.set_axis(pd.DatetimeIndex(np.arange(N).astype("M8[D]").astype("M8[s]") - np.timedelta64(150_000, "D")))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: CausalCorrector(lag=True).fit(WIDE), ("lag", "True")),
+        (lambda: CausalCorrector("ewm", halflife=1e-4).fit(WIDE), ("halflife", "0.0001")),
+        (lambda: CausalCorrector("ewm", halflife=5.0, ddof=2).fit(WIDE), ("ddof", "at most 1")),
+        (lambda: CausalCorrector(bridge="ewm", short=1e-5).fit(WIDE), ("half-life", "1e-05")),
+        (lambda: CausalCorrector(bridge="ewm", short=5, ddof=2).fit(WIDE), ("ddof", "at most 1")),
+        (lambda: CausalCorrector(time="date", by="date").fit(LONG), ("two columns", "'date'")),
+        (lambda: CausalCorrector().fit(old()), ("1677", "PeriodIndex")),
+        (lambda: CausalCorrector().fit(WIDE.set_axis(np.arange(N, dtype=np.uint64))), ()),
+        (
+            lambda: CausalCorrector(time="t").fit(WIDE.assign(t=np.arange(N, dtype=np.uint64) + np.uint64(2**63))),
+            ("int64", "9223372036854775"),
+        ),
+        (lambda: FITTED.transform(WIDE.reset_index(drop=True)), ("ending at 2024-05-03",)),
+        (
+            lambda: (
+                CausalCorrector(time="t").fit(WIDE[:1].assign(t=20240101.5)).transform(WIDE[:1].assign(t=20240101.0))
+            ),
+            ("20240101.5", "20240101 in row 0"),
+        ),
+    ],
+)
+def test_what_is_out_of_range_is_said(make, words):
+    if not words:
+        make()
+        return
+    with pytest.raises(BatchfixError) as caught:
+        make()
+    for word in words:
+        assert word in str(caught.value)
+
+
+# ---- bridges
+
+
+@pytest.mark.parametrize(
+    "open_", [{"bridge": "clip", "r_max": np.inf, "d_max": np.inf}, {"bridge": "blend", "blend": 1.0}]
+)
+def test_a_bridge_all_the_way_is_the_long_window_alone(open_):
+    table = VALUES.copy()
+    table[20:30, 0], table[40:50, 1], table[60, 2] = 1.5, np.nan, 1e12
+    for long in ({}, {"window": "rolling", "length": 12}):
+        want = CausalCorrector(**long).fit_transform(table)
+        assert_array_equal(CausalCorrector(**open_, **long, short=5).fit_transform(table), want)

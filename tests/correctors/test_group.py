@@ -249,8 +249,43 @@ def test_values_without_a_group_are_announced():
     assert_array_equal(got, [[0.0, np.nan], [np.nan, 0.0]])
 
 
-def test_uncentred_groups_of_one_stay_as_they_are():
-    assert_array_equal(GroupCorrector([0, 1, 1], center=None).fit_transform([[7.0, 2.0, 2.0]]), [[7.0, 2.0, 2.0]])
+def test_a_scale_that_is_not_known_is_that_of_the_group_above():
+    """Nothing in the units of the values stands among standard values."""
+    row = np.array([1000.0, 3000.0, 1000.0, 2000.0, 4000.0])
+    two = [0, 0, 1, 1, 1]
+    pair = GroupCorrector(two, ddof=2, return_group_stats=True).fit_transform([row])[0]
+    of_two = np.sqrt(np.var(row) * 5 / 3)  # of the row, ddof=2
+    assert_allclose(pair[:2], np.array([-1000, 1000]) / of_two)
+    assert_allclose(pair[7], of_two)
+    one_weight = GroupCorrector([0, 0, 0, 1, 1]).fit_transform([row], weights=[1.0, 0, 0, 1, 1])[0]
+    seen = row[[0, 3, 4]]
+    assert_allclose(one_weight[:3], [0.0, 2000 / seen.std(ddof=1), 0.0])
+    bare = GroupCorrector([0, 1, 1, 2, 2], center=None)
+    flat = np.array([1000.0, 3000.0, 1000.0, 2000.0, 2000.0])
+    got = bare.fit_transform([flat])[0]
+    assert_allclose(got[[0, 3, 4]], flat[[0, 3, 4]] / flat.std(ddof=1))
+    assert_allclose(got[1:3], flat[1:3] / flat[1:3].std(ddof=1))
+    table = clone(bare).set_params(return_group_stats=True).fit([flat])
+    assert_allclose(table.inverse_transform(table.transform([flat])), [flat], rtol=1e-14)
+    # level by level: of the sector before the row
+    levels = [[0, 0, 0, 1, 1], [0, 0, 1, 2, 2]]
+    fine = GroupCorrector(levels, center=None).fit_transform([row])[0]
+    assert_allclose(fine[2], row[2] / row[:3].std(ddof=1))
+    # nothing above is known either
+    assert_array_equal(GroupCorrector([0, 0], ddof=2).fit_transform([[1.0, 3.0], [2.0, 2.0]]), [[np.nan] * 2, [0, 0]])
+    assert_array_equal(GroupCorrector(center=None).fit_transform([[7.0, 7.0], [0.0, 0.0]]), [[np.nan] * 2, [0, 0]])
+
+
+def test_left_out_pairs_are_divided_by_what_the_others_of_the_row_say():
+    row = np.array([1000.0, 3000.0, 1000.0, 2000.0, 4000.0])
+    for ddof in (0, 1):
+        got = GroupCorrector([0, 0, 1, 1, 1], leave_one_out=True, ddof=ddof).fit_transform([row])[0]
+        assert_allclose(got[0], (1000 - 3000) / row[1:].std(ddof=ddof))
+        assert_allclose(got[1], (3000 - 1000) / np.delete(row, 1).std(ddof=ddof))
+        assert_allclose(got[3], (2000 - 2500) / row[[2, 4]].std(ddof=ddof))
+    assert_array_equal(
+        GroupCorrector(leave_one_out=True).fit_transform([[1.0, 3.0], [2.0, 2.0]]), [[np.nan] * 2, [0, 0]]
+    )
 
 
 def test_an_unlabelled_column_is_served_by_the_level_above():
@@ -324,8 +359,9 @@ def test_leaving_one_out_is_the_loop(seed, with_weights):
         if not len(x):
             x, w = others(wide, i, j, np.ones(9, dtype=bool), weights)
         mean, variance = weighted(x, w)
-        want = (value - mean) / (1.0 if np.isnan(variance) else np.sqrt(variance))
-        assert_allclose(got[i, j], want, rtol=1e-10, atol=1e-12)
+        if np.isnan(variance):
+            variance = weighted(*others(wide, i, j, np.ones(9, dtype=bool), weights))[1]
+        assert_allclose(got[i, j], (value - mean) / np.sqrt(variance), rtol=1e-10, atol=1e-12)
 
 
 def test_leaving_out_an_outlier_leaves_the_digits_of_the_others():
@@ -610,7 +646,8 @@ def test_there_and_back_in_both_shapes(seed, center, scale):
     out = model.transform(long)
     assert list(out.columns) == list(model.get_feature_names_out())
     back = model.inverse_transform(out)
-    assert_allclose(back, long[FACTORS], rtol=1e-11, atol=1e-12)
+    want = long[FACTORS].where(out[FACTORS].notna() | (center is not None), np.nan)  # a value alone on its date
+    assert_allclose(back, want, rtol=1e-11, atol=1e-12)
     assert back.index.equals(long.index)
 
 
@@ -914,3 +951,530 @@ def test_what_was_given_to_fit_is_wanted_again():
         GroupCorrector(within="date").fit(make_long()[FACTORS], membership=labels)
     with pytest.raises(MissingLabelError):
         GroupCorrector(within="date").fit(pd.DataFrame({"date": ["a", None], "x": [1.0, 2.0]}))
+
+
+# ---- every option at once, against a loop
+
+
+def ancestry(labels, j):
+    """Who shares a row's group with cell j: masks, fine to coarse."""
+    for depth in range(len(labels), 0, -1):
+        if labels[depth - 1][j] is not None:
+            own = [each == tuple(level[j] for level in labels[:depth]) for each in zip(*labels[:depth], strict=True)]
+            yield np.array(own)
+    if not labels or labels[0][j] is not None:
+        yield np.ones(len(labels[0]) if labels else 9, dtype=bool)
+
+
+def clipped_row(x, labels, w, how, least, ddof):
+    """A row with its extremes set to the limits of their groups."""
+    out = x.copy()
+    for j in np.flatnonzero(~np.isnan(x)):
+        for own in ancestry(labels, j):
+            k = own & ~np.isnan(x)
+            if k.sum() < least:
+                continue
+            if isinstance(how, tuple):
+                low, high = np.quantile(x[k], how)
+            else:
+                mean, variance = weighted(x[k], w[k], ddof)
+                reach = np.inf if np.isnan(variance) else how * np.sqrt(variance)
+                low, high = mean - reach, mean + reach
+            out[j] = np.clip(x[j], low, high)
+            break
+    return out
+
+
+def standing_of(x, labels, w, j, least, alone, ddof):
+    """(x - mean) / sd of the nearest group that is large enough; the sd of the nearest that has one."""
+    mean = variance = np.nan
+    for own in ancestry(labels, j):
+        k = own & ~np.isnan(x)
+        k[j] &= not alone
+        if np.isnan(mean) and k.sum() >= least:
+            mean, variance = weighted(x[k], w[k], ddof)
+        elif not np.isnan(mean) and np.isnan(variance):
+            variance = weighted(x[k], w[k], ddof)[1]
+        if alone and k.sum() < 2:
+            variance = np.nan  # one other says nothing of a scale
+    if abs(x[j] - mean) <= 1e-13 * abs(mean):
+        return 0.0
+    if variance <= (1e-13 * mean) ** 2:  # others at one limit
+        return np.nan
+    return (x[j] - mean) / np.sqrt(variance)
+
+
+@given(
+    seed=seeds,
+    depth=st.integers(0, 3),
+    least=st.integers(1, 4),
+    alone=st.booleans(),
+    with_weights=st.booleans(),
+    clip=st.sampled_from([None, 1.2, (0.1, 0.85)]),
+    ddof=st.sampled_from([0.5, 1, 2]),
+)
+@settings(max_examples=120)
+def test_every_option_at_once_is_the_loop(seed, depth, least, alone, with_weights, clip, ddof):
+    wide, rng = make_wide(seed, gaps=0.2).iloc[:4], np.random.default_rng(seed)
+    labels = [rng.choice([*"abc", None], 9, p=[0.3, 0.3, 0.25, 0.15]).astype(object) for _ in range(depth)]
+    weights = rng.gamma(2.0, size=wide.shape) if with_weights else np.ones(wide.shape)
+    model = GroupCorrector(
+        [list(each) for each in labels] or None,
+        min_group_size=least,
+        leave_one_out=alone,
+        winsorize=clip,
+        ddof=ddof,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BatchfixWarning)  # columns without a group
+        got = model.fit_transform(wide, weights=weights if with_weights else None).to_numpy()
+    for i, row in enumerate(wide.to_numpy()):
+        x = row if clip is None else clipped_row(row, labels, weights[i], clip, least, ddof)
+        for j in range(9):
+            want = np.nan if np.isnan(x[j]) else standing_of(x, labels, weights[i], j, least, alone, ddof)
+            # a difference of rounding from the mean, over a small sd
+            assert_allclose(got[i, j], want, rtol=1e-8, atol=1e-9)
+
+
+def mixed(n, own, worth, parent):
+    """(n own + worth parent) / (n + worth)."""
+    return parent if n == 0 or np.isinf(worth) else (n * own + worth * parent) / (n + worth)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_shrunken_standings_are_the_loop(alone, with_weights):
+    rng = np.random.default_rng(3)
+    sector, sub = np.repeat([0, 1, 2], 8), np.arange(24) // 4
+    spreads = (10.0 ** rng.uniform(-0.7, 0.7, size=(40, 6)))[:, sub]  # the prior freedom of variances is finite
+    X = (
+        rng.normal(0.0, 5.0, (40, 3))[:, sector]
+        + rng.normal(size=(40, 6))[:, sub]
+        + spreads * rng.normal(size=(40, 24))
+    )
+    W = rng.gamma(2.0, size=X.shape) if with_weights else np.ones(X.shape)
+    model = GroupCorrector([sector, sub], shrinkage="eb", leave_one_out=alone).fit(X, weights=W)
+    assert np.isfinite(model.amounts_).all()
+    got = model.transform(X, weights=W)
+    for i, j in np.ndindex(5, 24):
+        mean = variance = np.nan
+        for level, own in enumerate((np.ones(24, dtype=bool), sector == sector[j], sub == sub[j])):
+            k = own.copy()
+            k[j] &= not alone
+            m, v = weighted(X[i, k], W[i, k])
+            n = W[i, k].sum() ** 2 / (W[i, k] ** 2).sum()
+            if level:
+                worth, prior = model.amounts_[level - 1]
+                m, v = mixed(n, m, worth, mean), mixed(n - 1, v, prior, variance)
+            mean, variance = m, v
+        assert_allclose(got[i, j], (X[i, j] - mean) / np.sqrt(variance), rtol=1e-9, atol=1e-11)
+
+
+def test_amounts_do_not_know_the_unit_of_weights_and_are_those_of_clipped_values():
+    wide, levels = make_nested(n=40)
+    w = np.random.default_rng(1).gamma(2.0, size=wide.shape)
+    amounts = GroupCorrector(levels, shrinkage="eb").fit(wide, weights=w).amounts_
+    for unit in (1e6, 1e-170, 1e160):
+        assert_allclose(GroupCorrector(levels, shrinkage="eb").fit(wide, weights=w * unit).amounts_, amounts, rtol=1e-9)
+    clipped = wide.T.groupby([levels["sector"], levels["sub"]]).transform(lambda x: x.clip(*x.quantile([0.2, 0.8]))).T
+    got = GroupCorrector(levels, shrinkage="eb", winsorize=(0.2, 0.8)).fit(wide)
+    assert_allclose(got.amounts_, GroupCorrector(levels, shrinkage="eb").fit(clipped).amounts_, rtol=1e-9)
+    assert_allclose(got.transform(wide), GroupCorrector(levels, shrinkage="eb").fit(clipped).transform(clipped))
+
+
+def test_limits_are_about_a_groups_own_mean_also_where_it_is_shrunken():
+    wide, levels = make_nested(n=30)
+    model = GroupCorrector(levels, shrinkage="eb", winsorize=1.0, center=None, scale=None).fit(wide)
+    own = wide.T.groupby([levels["sector"], levels["sub"]])
+    low, high = (own.transform("mean") + sign * own.transform("std") for sign in (-1, 1))
+    assert_allclose(model.transform(wide), wide.clip(low.T, high.T), rtol=1e-10)
+
+
+@given(seeds)
+@settings(max_examples=15)
+def test_long_factors_are_neutralized_with_weights_and_limits(seed):
+    rng = np.random.default_rng(seed)
+    date, sector = np.repeat(np.arange(3), 14), np.tile(list("abababababaabb"), 3)
+    long = pd.DataFrame({"date": date, "sector": sector, "cap": rng.gamma(2.0, size=42) + 0.1})
+    for name in ("size", "beta", *FACTORS):
+        long[name] = rng.normal(size=42)
+    keys = {"within": "date", "by": "sector", "neutralize": ["size", "beta"], "weights": "cap"}
+    plain = GroupCorrector(**keys, return_group_stats=True)
+    out = plain.fit_transform(long)
+    back = plain.inverse_transform(out, exposures=long[["beta", "size"]])
+    assert_allclose(back, long[FACTORS], rtol=1e-10, atol=1e-11)
+    cut = GroupCorrector(**keys, winsorize=(0.1, 0.9)).fit_transform(long)
+    for factor in FACTORS:
+        limits = long.groupby(["date", "sector"])[factor]
+        clipped = long[factor].clip(*(limits.transform("quantile", q) for q in (0.1, 0.9)))
+        for d in range(3):
+            own = long[date == d]
+            design = np.column_stack([own["sector"] == "a", own["sector"] == "b", own["size"], own["beta"]]).astype(
+                float
+            )
+            root = np.sqrt(own["cap"].to_numpy())
+            for values, found in ((long[factor], out), (clipped, cut)):
+                y = values[date == d].to_numpy()
+                coef = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
+                left = y - design @ coef
+                for s in "ab":
+                    group = (own["sector"] == s).to_numpy()
+                    spread = np.sqrt(weighted(left[group], own["cap"].to_numpy()[group])[1])
+                    assert_allclose(found.loc[own.index[group], factor], left[group] / spread, rtol=1e-8, atol=1e-10)
+                if found is out:
+                    assert_allclose(out.loc[own.index, f"beta({factor} ~ size)"], coef[2], rtol=1e-8, atol=1e-10)
+                    assert_allclose(out.loc[own.index, f"beta({factor} ~ beta)"], coef[3], rtol=1e-8, atol=1e-10)
+
+
+# ---- labels of every kind
+
+
+@pytest.mark.parametrize("how", ["rank", "gauss_rank", "neutralize"])
+def test_labels_of_every_kind_are_ranked_and_neutralized(how):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(3, 7)), columns=list("abcdefg"))
+    names = np.array(["10", "10", "20", "20", "20", "70", "70"])
+    routed = {"exposures": {"size": np.arange(7.0) ** 2}} if how == "neutralize" else {}
+    method = {"method": how} if how != "neutralize" else {}
+    want = GroupCorrector(names, **method).fit_transform(X, **routed)
+    unused = pd.Categorical(names, categories=["0", "10", "15", "20", "30", "70", "80"])
+    for groups in (names.astype(int), pd.Series(names.astype(int), X.columns), unused, [list("STUUUVV"), names]):
+        got = GroupCorrector(groups, **method).fit_transform(X, **routed)
+        if not isinstance(groups, list):
+            assert_allclose(got, want, rtol=1e-12)
+    ragged = pd.DataFrame({"s": list("TTOOOTT"), "i": ["soft", "soft", *["oil"] * 3, "semi", "semi"]}, X.columns)
+    assert_allclose(GroupCorrector(ragged, **method).fit_transform(X, **routed), want, rtol=1e-12)
+    if how != "neutralize":
+        cells = np.tile(names.astype(int), (3, 1))
+        assert_allclose(GroupCorrector(**method).fit_transform(X, membership=cells), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("count", [126, 127, 128, 129, 255, 256, 257])
+def test_any_number_of_labels(count):
+    X = np.random.default_rng(0).normal(size=(2, 2 * count))
+    pairs = X.reshape(2, count, 2)
+    want = (pairs - pairs.mean(axis=2, keepdims=True)).reshape(X.shape)
+    labels = np.arange(count).repeat(2)
+    assert_allclose(GroupCorrector(labels, scale=None).fit_transform(X), want, atol=1e-15)
+    model = GroupCorrector(labels, scale=None)
+    assert_allclose(model.fit_transform(X, exposures={"none": np.zeros(2 * count)}), want, atol=1e-15)
+    ranks = GroupCorrector(labels, method="rank").fit_transform(X)
+    assert_allclose(ranks, np.where(want > 0, 0.75, 0.25))
+
+
+def test_a_multiindex_of_labels_is_a_table_of_levels():
+    wide = make_wide()
+    levels = pd.MultiIndex.from_arrays([list("ababababa"), SECTORS])
+    want = GroupCorrector([list("ababababa"), SECTORS]).fit_transform(wide)
+    assert_allclose(GroupCorrector(levels).fit_transform(wide), want)
+
+
+def test_an_unused_empty_category_is_no_label():
+    groups = pd.Categorical(SECTORS, categories=["", "Tech", "Oil", "Bank"])
+    wide = make_wide()
+    assert_allclose(GroupCorrector(groups).fit_transform(wide), GroupCorrector(SECTORS).fit_transform(wide), rtol=1e-13)
+
+
+# ---- more defined results
+
+
+def test_limits_that_do_nothing_change_nothing():
+    """A value without a group counts in the whole row, winsorized or not."""
+    X, groups = [[1.0, 2.0, 3.0, 1000.0, 5.0]], [0, 0, 0, None, 1]
+    for clip in (None, 100.0, (0.0, 1.0)):
+        with pytest.warns(BatchfixWarning, match="'x3' has none"):
+            got = GroupCorrector(groups, min_group_size=2, scale=None, winsorize=clip).fit_transform(X)
+        assert_allclose(got, [[-1.0, 0.0, 1.0, np.nan, 5 - 1011 / 5]])
+
+
+@pytest.mark.parametrize("how", [{}, {"min_group_size": 2}, {"shrinkage": "eb"}, {"center": None}, {"ddof": 2}])
+@pytest.mark.parametrize("last", [None, "u"])
+def test_a_group_without_a_value_has_no_statistics_whatever_the_others_are(how, last):
+    X = np.array([[1.0, 2.0, np.nan, np.nan, 4.0], [2.0, 5.0, 1.0, 3.0, 3.0]])
+    levels = [["S"] * 5, ["u", "u", "v", "v", last]]
+    got = GroupCorrector(levels, return_group_stats=True, **how).set_output(transform="pandas").fit_transform(X)
+    assert np.isnan(got.loc[0, "std(S/v)"])
+    assert np.isnan(got.get("mean(S/v)", got["std(S/v)"])[0])
+    assert str(got.loc[0, "count(S/v)"]) == "0.0"  # no -0.0
+    assert np.isfinite(got.loc[1, "std(S/v)"])
+
+
+def test_unlabelled_cells_are_a_group_of_their_own_in_a_joint_fit():
+    rng = np.random.default_rng(0)
+    X, size = rng.normal(size=(4, 9)), rng.normal(size=9)
+    levels = [["S"] * 9, [*"uuuu", *[None] * 5]]
+    model = GroupCorrector(levels, return_group_stats=True).set_output(transform="pandas")
+    got = model.fit_transform(X, exposures={"size": size})
+    named = GroupCorrector(list("uuuuwwwww"), return_group_stats=True).set_output(transform="pandas")
+    want = named.fit_transform(X, exposures={"size": size})
+    assert_allclose(got.iloc[:, :9], want.iloc[:, :9], rtol=1e-10)
+    for stat in ("mean", "std", "count"):
+        assert_allclose(got[f"{stat}(S)"], want[f"{stat}(w)"], rtol=1e-10)
+        assert_allclose(got[f"{stat}(S/u)"], want[f"{stat}(u)"], rtol=1e-10)
+    assert_allclose(model.inverse_transform(got, exposures={"size": size}), X, rtol=1e-10)
+
+
+def test_only_ratios_of_weights_matter():
+    wide = make_wide()
+    w = np.random.default_rng(0).gamma(2.0, size=wide.shape)
+    for how in ({}, {"leave_one_out": True}, {"winsorize": 1.0}):
+        want = GroupCorrector(SECTORS, **how).fit_transform(wide, weights=w)
+        for unit in (1e-300, 1e-170, 1e160, 1e300):
+            got = GroupCorrector(SECTORS, **how).fit_transform(wide, weights=w * unit)
+            assert_allclose(got, want, rtol=1e-9, atol=1e-11)
+    beside = w.copy()
+    beside[wide.isna()] = 1e290  # not read
+    assert_allclose(
+        GroupCorrector(SECTORS).fit_transform(wide, weights=beside),
+        GroupCorrector(SECTORS).fit_transform(wide, weights=w),
+    )
+
+
+def test_labels_missing_later_are_announced_too():
+    long = pd.DataFrame({"date": 1, "sector": list("aabb"), "x": [1.0, 3.0, 5.0, 2.0]})
+    later = long.assign(sector=["a", "a", "b", None])
+    model = GroupCorrector(within="date", by="sector", scale=None).fit(long)
+    with pytest.warns(BatchfixWarning, match="1 of 4 has none"):
+        assert np.isnan(model.transform(later)["x"].iloc[3])
+    with pytest.warns(BatchfixWarning, match="1 of 4 has none"):
+        model.partial_fit(later)
+    model = GroupCorrector().fit(np.ones((1, 2)), membership=[["a", "a"]])
+    with pytest.warns(BatchfixWarning, match="1 of 2 has none"):
+        model.transform(np.ones((1, 2)), membership=[["a", None]])
+
+
+def test_rows_after_those_of_fit_do_not_move_what_is_before_them():
+    """Amounts of shrinkage come from fit alone."""
+    wide, levels = make_nested(n=60)
+    model = GroupCorrector(levels, shrinkage="eb").fit(wide.iloc[:30])
+    assert_array_equal(model.transform(wide.iloc[30:40]), model.transform(wide.iloc[30:]).iloc[:10])
+    assert "fit on the past" in " ".join(GroupCorrector.__doc__.split())
+
+
+# ---- symbols
+
+
+def test_symbols_are_checked_wherever_they_are():
+    long = pd.DataFrame({"date": [1, 1, 1], "symbol": list("ABC"), "sector": list("aab"), "x": [1.0, 3.0, 5.0]})
+    twice = long.assign(symbol=list("ABA"))
+    said = "Each date must have one row a symbol; got several for"
+    with pytest.raises(BatchfixError, match=f"{said} 1, A, b, the second in row 2"):  # of two sectors
+        GroupCorrector(within="date", by="sector").fit(twice.set_index(["date", "symbol", "sector"]))
+    model = GroupCorrector(within="date", by="sector", symbol="symbol", scale=None)
+    for table in (twice, pl.from_pandas(twice), twice.set_index("symbol"), twice.astype({"symbol": "category"})):
+        with pytest.raises(BatchfixError, match=f"{said} A, the second in row 2"):
+            model.fit(table)
+    for table in (long, pl.from_pandas(long), long.set_index("symbol"), long.set_index(["date", "symbol"])):
+        got = model.fit_transform(table)
+        assert list(got.columns) == ["x"]
+        assert_array_equal(np.asarray(got)[:, 0], [-1.0, 1.0, 0.0])
+    with pytest.raises(BatchfixError, match="the second in row 1"):
+        GroupCorrector(within=0, symbol=1).fit([[1.0, 7.0, 2.0], [1.0, 7.0, 3.0]])
+
+
+def test_sectors_in_the_index_are_no_symbols():
+    long = pd.DataFrame({"date": [1, 1, 1], "sector": list("aab"), "x": [1.0, 3.0, 5.0]})
+    for index in ("sector", ["date", "sector"]):
+        got = GroupCorrector(within="date", by="sector", scale=None).fit_transform(long.set_index(index))
+        assert_array_equal(got["x"], [-1.0, 1.0, 0.0])
+
+
+# ---- merging what is not equal
+
+
+def test_only_equals_merge():
+    X = np.random.default_rng(0).normal(size=(4, 2000))
+    one = np.repeat(["a", "b"], 1000)
+    two = one.copy()
+    two[500:900] = "b"  # where printing cuts
+
+    def fitted(groups, weights=None, **routed):
+        return GroupCorrector(groups, shrinkage="eb", weights=weights).fit(X, **routed)
+
+    w = np.ones(2000)
+    other = np.where(one == two, 1.0, 2.0)
+    size = {"size": w}
+    for here, there in (
+        (fitted(one), fitted(two)),
+        (fitted(one, w), fitted(one, other)),
+        (fitted(one, w), fitted(one)),
+        (GroupCorrector(one).fit(X, exposures=size), GroupCorrector(one).fit(X, exposures={"beta": w})),
+    ):
+        with pytest.raises(MergeError, match="must have equal parameters"):
+            here.merge(there)
+    for here, there in (
+        (fitted(one), fitted(list(one))),
+        (fitted(one, w), fitted(one, list(w))),
+        (fitted(one, {f"x{j}": 1.0 for j in range(2000)}), fitted(one, {f"x{j}": 1.0 for j in range(2000)})),
+    ):
+        assert_allclose(here.merge(there).amounts_, here.amounts_)
+
+
+# ---- names, and the way back
+
+
+@pytest.mark.parametrize("columns", [range(10, 19), pd.MultiIndex.from_product([["x"], range(9)])], ids=str)
+def test_the_way_back_knows_columns_that_are_no_text(columns):
+    wide = make_wide()
+    wide.columns = columns
+    model = GroupCorrector(SECTORS, return_group_stats=True).fit(wide)
+    out = model.transform(wide)
+    assert [str(name) for name in out.columns] == list(model.get_feature_names_out())
+    back = model.inverse_transform(out)
+    assert list(back.columns) == list(wide.columns)
+    assert_allclose(back, wide, rtol=1e-12, atol=1e-13)
+    long = pd.DataFrame({0: [1, 1, 2, 2], 1: [1.0, 2.0, 4.0, 4.5], 2: [3.0, 4.0, 7.0, 8.0]})
+    by_date = GroupCorrector(within=0, return_group_stats=True).fit(long)
+    assert_allclose(by_date.inverse_transform(by_date.transform(long)), long[[1, 2]])
+
+
+def test_the_way_back_gives_the_kind_that_came():
+    wide = make_wide()
+    model = GroupCorrector(SECTORS, return_group_stats=True).set_output(transform="pandas").fit(wide)
+    pd.testing.assert_frame_equal(model.inverse_transform(model.transform(wide)), wide, rtol=1e-12)
+    assert isinstance(model.inverse_transform(model.transform(wide).to_numpy()), np.ndarray)
+
+
+def test_statistics_do_not_take_names_that_are_there():
+    wide = make_wide()
+    model = GroupCorrector(return_group_stats=True)
+    with pytest.raises(BatchfixError, match=r"a column 'mean\(row\)' in X"):
+        make_pipeline(model, clone(model)).fit_transform(wide)
+    long = make_long().rename(columns={"value": "mean(momentum)"})
+    with pytest.raises(BatchfixError, match=r"a column 'mean\(momentum\)' in X"):
+        GroupCorrector(within="date", by="sector", return_group_stats=True).fit(long)
+    GroupCorrector(within="date", by="sector").fit(long)
+
+
+def test_exposures_are_known_by_name():
+    wide = make_wide(gaps=0)
+    loads = {"size": np.arange(9.0), "beta": np.arange(9.0) ** 2}
+    turned = dict(reversed(loads.items()))
+    model = GroupCorrector(return_group_stats=True).fit(wide, exposures=loads)
+    out = model.transform(wide, exposures=loads)
+    pd.testing.assert_frame_equal(model.transform(wide, exposures=turned), out)
+    assert_allclose(model.inverse_transform(out, exposures=turned), wide, rtol=1e-10)
+
+
+def test_skops_wants_dicts():
+    skops = pytest.importorskip("skops.io")
+    wide = make_wide()
+    wide.columns = pd.date_range("2020", periods=9)
+    model = GroupCorrector([SECTORS.tolist()], return_group_stats=True).fit(wide)
+    kept = skops.dumps(model)
+    unknown = skops.get_untrusted_types(data=kept)
+    assert all(name.startswith("batchfix.") for name in unknown), unknown
+    again = skops.loads(kept, trusted=unknown)
+    assert_allclose(again.transform(wide), model.transform(wide))
+
+
+# ---- more wrong input
+
+
+@pytest.mark.parametrize("method", ["rank", "gauss_rank"])
+@pytest.mark.parametrize("least", [1, 2])
+def test_ranks_refuse_infinity_and_take_any_number(method, least):
+    model = GroupCorrector(method=method, min_group_size=least)
+    for X in ([[1.0, 2.0, np.inf, 4.0]], [[1.0, 2.0, -np.inf, 4.0]]):
+        with pytest.raises(BatchfixError, match="must be finite"):
+            model.fit_transform(X)
+        with pytest.raises(BatchfixError, match="must be finite"):
+            model.fit([[1.0, 2.0, 3.0, 4.0]]).transform(X)
+    assert np.isfinite(model.fit_transform([[1.0, 2.0, 1e300, 4.0]])).all()
+
+
+def test_infinity_is_refused_before_the_table_is_overwritten():
+    X = np.random.default_rng(0).normal(size=(5000, 50))
+    X[-1, 0] = np.inf
+    before = X.copy()
+    with pytest.raises(BatchfixError, match="must be finite"):
+        GroupCorrector(copy=False).fit_transform(X)
+    assert_array_equal(X, before)
+
+
+def fit_wide(X=None, routed=None, then=None, **how):
+    model = GroupCorrector(**how).fit(make_wide() if X is None else X, **(routed or {}))
+    if then:
+        then(model)
+
+
+PANEL = pd.DataFrame({"x": 1.0}, pd.MultiIndex.from_product([[1], list("abcdefghi")], names=["date", "symbol"]))
+CROSSED = make_wide().set_axis(pd.MultiIndex.from_product([["x"], STOCKS]), axis=1)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"groups": ["", *SECTORS[1:]]}, "must not be empty text; got ''"),
+        ({"groups": [*np.arange(8.0), np.inf]}, "got inf"),
+        ({"groups": [("US", "T"), ("UK", "T")], "X": np.ones((2, 2))}, "got 2 tuples of 2"),
+        ({"groups": {0: "a"}, "X": np.ones((2, 2))}, "the columns of an array are called x0, x1"),
+        ({"groups": pd.Series(SECTORS, CROSSED.columns)}, "got 9 for columns that X has not"),
+        ({"groups": pd.Series(SECTORS, STOCKS), "X": CROSSED}, "got 9 for columns that X has not"),
+        ({"X": PANEL, "within": "date", "routed": {"weights": pd.Series(np.ones(9))}}, "must have the rows of X"),
+        ({"X": PANEL, "within": "date", "routed": {"weights": PANEL.reset_index()[["x"]]}}, "must have the rows of X"),
+        ({"X": CROSSED, "routed": {"membership": make_wide().notna()}}, "must have the columns of X"),
+        ({"X": PANEL, "within": "date", "routed": {"weights": "x"}}, "one a row or one a cell; got the name 'x'"),
+        ({"within": []}, "within must name the column"),
+        ({"symbol": "A"}, "symbol names a key of a long table"),
+        ({"X": np.array([[1.0, 3.0], [np.inf, 3.0]]), "within": 0}, "got inf"),
+        ({"routed": {"weights": pd.date_range("2020", periods=9).to_numpy()}}, "weights must be numbers"),
+        ({"routed": {"weights": list("123456789")}}, "weights must be numbers"),
+        ({"routed": {"weights": np.array(list("123456789"), dtype=object)}}, "weights must be numbers"),
+        ({"routed": {"weights": np.ones(9) * 1j}}, "weights must be numbers"),
+        ({"routed": {"exposures": {"size": np.ones(9) * 1j}}}, "must be numbers"),
+        (
+            {
+                "X": PANEL.assign(e=1.0),
+                "within": "date",
+                "neutralize": ["e"],
+                "routed": {"exposures": {"e": np.ones(9)}},
+            },
+            "An exposure must be given once; got 'e'",
+        ),
+        (
+            {"groups": SECTORS, "then": lambda m: m.set_params(shrinkage="eb").transform(make_wide())},
+            "shrinkage must be chosen before fit",
+        ),
+        (
+            {
+                "routed": {"membership": np.full((30, 9), "a")},
+                "then": lambda m: m.transform(make_wide(), membership=[np.full((30, 9), "a")] * 2),
+            },
+            r"must have the 1 level\(s\) of fit; got 2",
+        ),
+    ],
+    ids=lambda v: "-".join(v) if isinstance(v, dict) else "",
+)
+def test_what_cannot_be_meant_is_one_sentence(how, says):
+    with pytest.raises(BatchfixError, match=says):
+        fit_wide(**how)
+
+
+def test_parameters_set_after_fit_are_checked():
+    model = GroupCorrector(SECTORS).fit(make_wide()).set_params(center="bogus")
+    with pytest.raises(ValueError, match="'center' parameter"):
+        model.transform(make_wide())
+
+
+def test_groups_without_weight_are_refused_where_they_are_neutralized_too():
+    wide = make_wide(gaps=0)
+    for routed in ({}, {"exposures": {"size": np.arange(9.0)}}):
+        with pytest.raises(BatchfixError, match="sum above 0 in every group"):
+            GroupCorrector(SECTORS).fit_transform(wide, weights=np.where(SECTORS == "Tech", 0.0, 1.0), **routed)
+
+
+def test_the_way_back_asks_for_exposures_that_were_keys():
+    long = make_long().assign(size=1.0)
+    long["size"] = np.arange(len(long)) ** 2.0
+    model = GroupCorrector(within="date", neutralize=["size"], return_group_stats=True)
+    out = model.fit_transform(long.drop(columns="sector"))
+    with pytest.raises(BatchfixError, match=r"must be given the exposures of fit, \['size'\]"):
+        model.inverse_transform(out)
+
+
+def test_weights_of_a_long_table_are_found_by_its_index():
+    long = make_long(3)
+    cap = pd.Series(np.arange(1.0, len(long) + 1), long.index)
+    model = GroupCorrector(within="date", by="sector")
+    want = model.fit_transform(long, weights=cap.to_numpy())
+    assert_allclose(model.fit_transform(long, weights=cap.sample(frac=1.0, random_state=0)), want, rtol=1e-13)

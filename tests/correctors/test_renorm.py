@@ -285,6 +285,52 @@ def test_what_fails_leaves_the_stream_as_it_was():
     assert pickle.dumps(renorm) == before
 
 
+@pytest.mark.parametrize(
+    "opening",
+    [
+        {"schedule": (2, 20)},
+        {"r_max": [(0, 1.0), (5, 2.0)], "d_max": [(4, 0.0), (30, 3.0)]},
+        {"start": "first", "momentum": None},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("pooled", ["error", "adapt"])
+def test_adapt_is_the_next_step_of_the_stream(opening, pooled):
+    X, batch = stream(11)
+    new = np.random.default_rng(12).normal(1.0, 3.0, (5, 4))
+    new[:, 2] = [0.1 + 0.2, 0.3, 0.1 + 0.2, 0.3, 0.3]  # rounding, and no spread
+    renorm = RenormCorrector(**opening, handle_unknown=pooled).fit(X, batch=batch)
+    before = pickle.dumps(renorm.population_)
+    known = renorm.adapt(new, batch="new") if pooled == "error" else renorm
+    found = known.transform(new, batch="new")
+    assert pickle.dumps(renorm.population_) == before
+    want = renorm.partial_fit(new, batch="new").transform(new, batch="new")
+    assert_array_equal(found, want)
+    assert np.ptp(found[:, 2]) < 1e-12
+    shut = RenormCorrector(r_max=1.0, d_max=0.0).fit(X, batch=batch).adapt(new, batch="new")
+    assert not np.allclose(found, shut.transform(new, batch="new"))  # limits matter, and were open by then
+
+
+def test_a_batch_without_values_takes_no_step():
+    X, batch = stream(8, least=2)
+    renorm = RenormCorrector(schedule=(0, 30)).fit(X, batch=batch)
+    steps, r = renorm.population_.steps, renorm.population_.mean
+    renorm.partial_fit(np.full((3, 4), np.nan), batch="empty")
+    assert renorm.population_.steps == steps
+    assert_array_equal(renorm.population_.mean, r)
+    assert renorm.order_[-1] == "empty"
+
+
+def test_eps_stays_that_of_the_stream():
+    X, batch = stream(8)
+    renorm = RenormCorrector(handle_unknown="pooled").fit(X, batch=batch)
+    want = renorm.transform(X, batch="other")
+    renorm.set_params(eps=0.0)
+    assert_array_equal(renorm.transform(X, batch="other"), want)
+    with pytest.raises(BatchfixError, match=r"go on as it started, with eps=1e-05, got eps=0\.0"):
+        renorm.partial_fit(X, batch=np.char.add(batch, "x"))
+
+
 def test_a_stream_goes_on_as_it_started():
     X, batch = stream(8)
     renorm = RenormCorrector().fit(X, batch=batch)

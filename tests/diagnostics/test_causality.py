@@ -9,11 +9,11 @@ from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest, f_regression
-from sklearn.impute import SimpleImputer
+from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, OneHotEncoder, StandardScaler
 
-from batchfix import BatchCorrector, CausalCorrector
+from batchfix import BatchCorrector, CausalCorrector, GroupCorrector
 from batchfix.diagnostics import check_causality
 from batchfix.exceptions import BatchfixError
 
@@ -86,7 +86,7 @@ def test_what_never_looks_ahead_passes_to_the_bit(transformer, table):
 def test_long_panels_pass():
     found = check_causality(CausalCorrector(time="date", by="symbol"), LONG, time="date", tolerance=0)
     assert found
-    assert found.probes == ("truncate", "noise", "scale", "missing")
+    assert found.probes == ("truncate", "noise", "scale", "missing", "gap", "held out")
     shuffled = LONG.sample(frac=1.0, random_state=0)
     assert check_causality(CausalCorrector(time="date", by="symbol"), shuffled, time="date", tolerance=0)
     levels = LONG.set_index(["date", "symbol"])
@@ -153,7 +153,7 @@ def test_cuts_are_the_last_times_of_their_pasts():
     assert check_causality(Leak(), WIDE, cuts=[DAYS[60]])  # row 50 is in its past
     rows = check_causality(Leak(), X, cuts=[11, 50, 51])
     assert rows.cut == 11
-    assert check_causality(Leak(), X, cuts=[10, 51])
+    assert check_causality(Leak(), X, cuts=[10, 51], held_out=False)
 
 
 def test_only_a_changed_future_shows_some_leaks():
@@ -183,12 +183,7 @@ def test_a_leak_of_missingness_is_found():
 
     array = X.copy()
     array[0, 0] = np.nan
-    assert check_causality(last_seen, array).causal  # it is missing everywhere
-
-    def some(t):
-        return np.where(np.isnan(t).sum() > 1, 1.0, np.ones_like(t))
-
-    assert check_causality(some, array)
+    assert check_causality(last_seen, array).causal  # whatever comes, the first is missing
 
     def any_late(t):
         return np.full_like(t, 1.0 + (np.isnan(t).sum() > 1))
@@ -227,6 +222,155 @@ def test_text_that_moves():
     found = check_causality(lambda t: np.where(t > t.mean(), "high", "low").astype(object), X)
     assert not found
     assert "became" in str(found)
+
+
+# ---- leaks that few cuts could miss
+
+
+GAPPY = WIDE.copy()
+GAPPY.iloc[22, 0] = GAPPY.iloc[[50, 51, 52], 1] = np.nan
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda t: t.bfill(),
+        lambda t: t.bfill(limit=1),
+        lambda t: t.interpolate(),
+        lambda t: t.fillna(t.rolling(5, center=True, min_periods=1).mean()),
+    ],
+)
+def test_gaps_filled_from_the_future(fill):
+    assert not check_causality(fill, GAPPY)
+    assert not check_causality(fill, undated(GAPPY))
+    assert check_causality(lambda t: t.ffill(), GAPPY)
+
+
+def undated(table: pd.DataFrame) -> pd.DataFrame:
+    """The same rows without dates, in order."""
+    return table.reset_index(drop=True)
+
+
+def test_gaps_of_a_panel_filled_from_the_future():
+    long = LONG.copy()
+    long.loc[[100, 151], "value"] = np.nan
+    assert not check_causality(lambda t: t.groupby("symbol")[["value"]].bfill(), long, time="date")
+    assert check_causality(lambda t: t.groupby("symbol")[["value"]].ffill(), long, time="date")
+
+
+def test_cuts_at_the_ends_of_gaps_stand_beside_the_even_ones():
+    even = check_causality(np.abs, WIDE).cuts
+    assert check_causality(np.abs, GAPPY).cuts == tuple(sorted({*even, DAYS[22], DAYS[52]}))
+    assert check_causality(np.abs, GAPPY, cuts=[DAYS[9]]).cuts == (DAYS[9],)
+    early = WIDE.copy()
+    early.iloc[2, 0] = np.nan  # before the first cut a transformer may not run yet
+    assert check_causality(np.abs, early).cuts == even
+
+
+@pytest.mark.parametrize("imputer", [SimpleImputer(strategy="median"), KNNImputer()], ids=str)
+def test_an_imputer_shows_on_a_table_without_gaps(imputer):
+    found = check_causality(imputer, WIDE.mask(WIDE.isna()))
+    assert not found
+    assert found.probe == "gap"
+    assert "missing, and the rows after it cut off" in str(found)
+    assert check_causality(SimpleImputer(strategy="constant"), WIDE, tolerance=0)
+
+
+def test_a_gap_in_every_column_is_made():
+    """Of the two cuts one makes it in the first column, the other in the second."""
+
+    class Filled(Leak):
+        def transform(self, X):
+            return np.column_stack([X[:, 0] * 0, np.where(np.isnan(X[:, 1]), np.nanmean(X[:, 1]), X[:, 1] * 0)])
+
+        def __sklearn_tags__(self):
+            tags = super().__sklearn_tags__()
+            tags.input_tags.allow_nan = True
+            return tags
+
+    assert check_causality(Filled(), X, cuts=[30], held_out=False)
+    assert not check_causality(Filled(), X, cuts=[30, 50], held_out=False)
+
+
+def test_a_rare_leak_needs_every_cut():
+    def on_the_day(t):
+        return t + t.shift(-1).fillna(0.0).mul(t.index == DAYS[33], axis=0)
+
+    short = check_causality(on_the_day, WIDE)
+    assert short
+    assert "cuts='all' tries 79" in str(short)
+    found = check_causality(on_the_day, WIDE, cuts="all")
+    assert (found.cut, found.row) == (DAYS[33], DAYS[33])
+    every = check_causality(np.abs, WIDE[:20], cuts="all")
+    assert len(every.cuts) == every.possible == 19
+    assert "cuts='all'" not in str(every)
+
+
+def test_an_outlier_hides_nothing():
+    table = WIDE[["AAA"]].copy()
+    table.iloc[3] = 1e12
+    assert not check_causality(lambda t: t - t.tail(10).mean(), table)
+    assert check_causality(lambda t: (t - t.expanding().mean()) / t.expanding().std(), table)
+    Q = np.linalg.qr(np.random.default_rng(1).normal(size=(P, P)))[0]
+    spoiled = X.copy()
+    spoiled[3, 1] = 1e12
+    assert check_causality(lambda x: x @ Q, spoiled)
+
+
+def test_a_block_that_is_standardized_by_itself():
+    class Twofold(CausalCorrector):
+        def transform(self, X):
+            return X - X.mean(axis=0)
+
+    found = check_causality(Twofold(), X)
+    assert (found.causal, found.probe) == (False, "held out")
+    assert found.row > found.cut - 1
+    assert "fitted to the rows up to" in str(found)
+    assert check_causality(Twofold(), X, held_out=False)
+    found = check_causality(Twofold(), WIDE.rename_axis("day"), cuts=[DAYS[40]])
+    assert found.row == DAYS[41]
+
+
+def test_transform_is_given_the_arguments_that_it_names():
+    market = WIDE.set_axis(["AAA", "BBB", "CCC"], axis=1)
+    labels = pd.DataFrame("x", WIDE.index, WIDE.columns)
+    assert check_causality(GroupCorrector(), market, fit_params={"membership": labels})
+
+
+def test_single_precision_and_large_values_are_scaled_within_their_type():
+    assert check_causality(CausalCorrector(), (X * 1e36).astype(np.float32))
+    assert check_causality(CausalCorrector(), X * 1e150)
+    assert not check_causality(StandardScaler(), X * 1e150)
+
+
+# ---- times
+
+
+def test_a_panel_by_levels_must_name_its_time():
+    panel = LONG.set_index(["date", "symbol"])
+    for table in (panel, panel.sort_index(level=1)):
+        with pytest.raises(BatchfixError, match="time='date'"):
+            check_causality(lambda t: t - t.groupby("symbol").transform("mean"), table)
+        assert not check_causality(lambda t: t - t.groupby("symbol").transform("mean"), table, time="date")
+
+
+def test_dates_as_objects_and_as_text():
+    backwards = WIDE[::-1]
+    objects = backwards.set_axis(pd.Index(list(backwards.index), dtype=object))
+    leak = check_causality(lambda t: t - t.expanding().mean(), objects)  # of a table that is newest first
+    assert not leak
+    with pytest.raises(BatchfixError, match="to_datetime"):
+        check_causality(np.abs, backwards.set_axis(backwards.index.astype(str)))
+
+
+def test_cuts_in_a_time_zone():
+    zoned = WIDE.tz_localize("Europe/Berlin")
+    before = check_causality(CausalCorrector(), zoned)
+    assert check_causality(CausalCorrector(), zoned, cuts=before.cuts).cuts == before.cuts
+    utc = pd.Timestamp(DAYS[40], tz="Europe/Berlin").tz_convert("UTC")
+    assert check_causality(CausalCorrector(), zoned, cuts=[utc]).cuts == (zoned.index[40],)
+    assert check_causality(CausalCorrector(), zoned, cuts=zoned.index[[40]]).cuts == (zoned.index[40],)
+    assert len(check_causality(CausalCorrector(), zoned, cuts=np.int64(3)).cuts) == 3
 
 
 # ---- manners
@@ -277,6 +421,23 @@ def test_the_words():
     assert "CausalCorrector" in text
 
 
+def picky(x):
+    """Knows no other values."""
+    if not np.isin(x, X).all():
+        raise ValueError("only these.")
+    return x
+
+
+class Unready(Leak):
+    """Transforms what it was fitted to."""
+
+    def fit_transform(self, X, y=None):
+        return X
+
+    def transform(self, X):
+        raise ValueError("not yet.")
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -287,6 +448,17 @@ def test_the_words():
         (lambda: check_causality(StandardScaler(), WIDE, cuts=["soon"]), ("times such as", "soon")),
         (lambda: check_causality(StandardScaler(), WIDE, time="day"), ("time", "'day'")),
         (lambda: check_causality(3, X), ("fit_transform", "int")),
+        (lambda: check_causality(StandardScaler, X), ("class", "StandardScaler()")),
+        (lambda: check_causality(StandardScaler(), X, tolerance="x"), ("tolerance", "'x'")),
+        (lambda: check_causality(StandardScaler(), WIDE, cuts="2024-02-03"), ("'all'", "['2024-02-03']")),
+        (lambda: check_causality(StandardScaler(), WIDE, labels=["AAB"]), ("labels", "'AAB'", "no such")),
+        (lambda: check_causality(StandardScaler(), WIDE, labels="AAA"), ("labels", "['AAA']")),
+        (lambda: check_causality(StandardScaler(), X, labels=["AAA"]), ("positions", "3 columns", "'AAA'")),
+        (lambda: check_causality(StandardScaler(), X, time="day"), ("positions", "'day'")),
+        (lambda: check_causality(StandardScaler(), X, time=9), ("positions", "9")),
+        (lambda: check_causality(StandardScaler(), X[:, 0]), ("rows and columns", "(80,)", "reshape")),
+        (lambda: check_causality(picky, X), ("with noise on the rows after a cut it said", "only these", "labels=")),
+        (lambda: check_causality(Unready(), X), ("transform rows after a cut", "not yet", "held_out=False")),
         (lambda: check_causality(StandardScaler(), X, tolerance=-1), ("tolerance", "-1")),
         (lambda: check_causality(lambda x: x[::2], X), ("row for each row", "40 rows for 80")),
         (lambda: check_causality(lambda x: RNG.normal(size=x.shape), X), ("same each time", "random_state")),

@@ -1,0 +1,177 @@
+"""`batchfix apply`: new samples, corrected with a model that was saved."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..adapters.storage import SavedModel, read_model
+from ..adapters.tables import check_output, read_header, write_table
+from .checks import check_output_is_new
+from .correct import filled, read_samples
+from .features import features_of, in_order
+from .models import check_differ, noted
+from .names import InputError, check_name, split
+from .needs import Needs
+from .peers_apply import apply_peers
+from .summary import count, wrote
+from .terminal import progress_bar
+
+UNKNOWN = ("adapt", "pooled", "nan", "error")
+
+
+def add_apply(commands: Any) -> None:
+    """Register `batchfix apply`."""
+    parser = commands.add_parser(
+        "apply",
+        help="correct new samples with a saved model",
+        description="Correct new samples with a model that `batchfix correct --save-model` (or save_model in Python)\n"
+        "wrote. The table is laid out as for correct; its features are found by name and written in the order of the\n"
+        "model. Columns that the model kept, and needs of each sample, are found by their names too.",
+        epilog="examples:\n"
+        "  batchfix correct january.csv -o fixed.csv --batch run --keep group --save-model lab.batchfix\n"
+        "  batchfix apply february.csv --model lab.batchfix -o fixed2.csv --unknown adapt\n\n"
+        "COLUMNS are names separated by commas; quote a name that holds one: '\"a,b\",c'.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("input", metavar="TABLE", help="the table of new samples")
+    parser.add_argument("--model", metavar="FILE", required=True, help="the saved model")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where the corrected table goes")
+    parser.add_argument("--metadata", metavar="TABLE", help="a table of samples: ids, then batch, group, ...")
+    parser.add_argument(
+        "--samples",
+        choices=["rows", "columns"],
+        help="where TABLE has its samples; needed with --metadata if its ids do not tell",
+    )
+    column = partial(parser.add_argument, action="append", default=None, metavar="COLUMNS")
+    column("--batch", help="the batch of each sample (default: the column that the model was saved with)")
+    column(
+        "--ignore", help="columns of TABLE to carry along unchanged, beside those that were when the model was saved"
+    )
+    parser.add_argument(
+        "--unknown",
+        choices=UNKNOWN,
+        help="batches that the model does not know: adapt learns them from their samples, pooled takes them for an "
+        "average batch, nan leaves them empty (default: as the model says, and that is an error unless it says else)",
+    )
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    parser.set_defaults(run=run_apply)
+
+
+def run_apply(args: argparse.Namespace) -> None:
+    """Read the model and the table, correct, write, and say what was done."""
+    saved = read_model(args.model)
+    existed = check_output(args.output).exists()
+    check_output_is_new(args)
+    check_differ(args.output, "the output", [args.model])
+    header = read_header(args.input)
+    ignored = split(args.ignore, header[1:])
+    for name in ignored:
+        check_name(name, header, args.input)
+    work = _apply_samples if hasattr(saved.corrector, "handle_unknown") else apply_peers
+    done = {"model": args.model, "corrector": type(saved.corrector).__name__, "version": saved.batchfix_version}
+    done |= work(args, saved, header, ignored) | {"output": args.output}
+    print(json.dumps(done, indent=2, ensure_ascii=False) if args.json else "\n".join(_said(done, existed)))
+
+
+def _apply_samples(
+    args: argparse.Namespace, saved: SavedModel, header: list[str], ignored: list[str]
+) -> dict[str, Any]:
+    """Correct samples that are in batches; what was done, for a person or a program."""
+    needs = Needs.of(saved.corrector)
+    where = args.metadata or args.input
+    described = header if args.metadata is None else read_header(where)
+    unknown = args.unknown or needs.core.handle_unknown
+    needs.core.set_params(handle_unknown=unknown)
+    roles = needs.roles(args.batch, noted(saved, "batch"), described, where)
+    wanted = features_of(saved.corrector)
+    if args.metadata is None:
+        twice = [name for name in ignored if name in roles.kinds]
+        if twice:
+            raise InputError(f"the model needs column {twice[0]!r}, and --ignore names it; leave it out of --ignore")
+        idle = [*noted(saved, "ignore"), *(column.name for column in needs.columns)]
+        ignored += [name for name in dict.fromkeys(idle) if name in header[1:] and name not in {*ignored, *roles.kinds}]
+        beside = {*roles.kinds, *ignored}
+        in_order(args.input, [name for name in header[1:] if name not in beside], *wanted, what="column")
+    table, in_rows, samples, cells = read_samples(args, roles, ignored)
+    values = pd.DataFrame(table.numbers, index=table.ids, columns=table.number_columns)
+    values = values if in_rows else values.T
+    order = in_order(args.input, list(values.columns), *wanted, what="column" if in_rows else "row")
+    values = values[order]
+    batch, keep, nuisance = roles.labels(cells, samples)
+    batch, keep, nuisance = needs.batches(batch), needs.typed(keep), needs.typed(nuisance)
+    new = needs.new(batch)
+    needs.check_new(batch, unknown)
+    corrected = _corrected(needs, values, batch, keep, nuisance)
+    if getattr(saved.corrector, "output", None) == "counts":
+        corrected = corrected.astype(int)
+    with progress_bar("writing") as progress:
+        write_table(filled(table, corrected, in_rows=in_rows), args.output, progress=progress)
+    return {
+        "samples": len(values),
+        "features": len(order),
+        "batches": {name: _counted(batch[name], new[name]) for name in batch.columns},
+        "unknown": unknown if any(new.values()) else None,
+        "kept": roles.keep,
+        "nuisance": roles.nuisance,
+        "carried": list(table.text),
+    }
+
+
+def _corrected(
+    needs: Needs, values: pd.DataFrame, batch: pd.DataFrame, keep: pd.DataFrame, nuisance: pd.DataFrame
+) -> pd.DataFrame:
+    """Transform, with labels as arguments or where the model's keys look for them."""
+    corrector = needs.corrector
+    given: dict[str, Any] = {"keep": keep, "nuisance": nuisance}
+    given = {role: frame for role, frame in given.items() if len(frame.columns)}
+    if len(batch.columns):
+        names = needs.core._batch_names
+        labels = batch.set_axis(names, axis=1) if len(names) == len(batch.columns) else batch
+        given["batch"] = labels if names or len(batch.columns) > 1 else labels.iloc[:, 0]
+    if needs.keys:
+        beside = pd.concat([frame for role, frame in given.items() if role != "batch"] + [batch], axis=1)
+        beside = beside.rename(columns=dict(zip(batch.columns, needs.keys, strict=False)))
+        given = {}
+        consumed = [key for key in needs.keys if key in beside.columns and key in corrector._consumed]
+        levels = [key for key in needs.keys if key in beside.columns and key not in corrector._consumed]
+        values = pd.concat([values, beside[consumed + levels]], axis=1)
+        if levels:
+            values = values.set_index(levels, append=True)
+    if hasattr(corrector, "feature_names_in_"):
+        corrected = corrector.transform(values, **given)
+    elif corrector._numbered is not None:
+        corrected = corrector.transform(values.set_axis(corrector._numbered, axis=1), **given)
+    else:
+        made = np.asarray(corrector.transform(values.to_numpy(), **given))
+        corrected = pd.DataFrame(made, columns=corrector.get_feature_names_out(list(values.columns)))
+    return pd.DataFrame(np.asarray(corrected), columns=[str(name) for name in corrected.columns], index=values.index)
+
+
+def _counted(labels: pd.Series, new: list[Any]) -> dict[str, dict[str, Any]]:
+    counts = Counter(labels.tolist())
+    return {str(each): {"samples": counts[each], "known": each not in new} for each in sorted(counts)}
+
+
+def _said(done: dict[str, Any], existed: bool) -> list[str]:
+    """The same in words."""
+    rows = count(done["samples"], "sample") if "samples" in done else count(done["rows"], "row")
+    lines = [f"{rows} x {count(done['features'], 'feature')} corrected by {done['corrector']} of {done['model']}"]
+    for name, batches in done.get("batches", {}).items():
+        shown = [f"{each!r} ({b['samples']}{'' if b['known'] else ', new'})" for each, b in batches.items()]
+        more = ", ..." if len(shown) > 8 else ""
+        lines.append(f"{name}: {count(len(shown), 'batch', 'batches')}: {', '.join(shown[:8])}{more}")
+    if done.get("unknown"):
+        how = {"adapt": "learned from their samples", "pooled": "taken for an average batch", "nan": "left empty"}
+        lines.append(f"new batches: {how[done['unknown']]}")
+    lines += [f"{word}: {', '.join(done[word])}" for word in ("kept", "nuisance") if done.get(word)]
+    if done["carried"]:
+        lines.append(f"carried unchanged: {', '.join(done['carried'])}")
+    return [*lines, wrote(done["output"], existed)]

@@ -1,0 +1,92 @@
+"""`batchfix check`: what a correction can do with these labels, and what it will cost, before anything is measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..adapters.tables import read_text
+from .names import InputError
+from .roles import Roles
+
+if TYPE_CHECKING:
+    from ..diagnostics.design import DesignForecast
+
+FAILED = 3
+"""Exit code of a verdict as grave as --fail-on says."""
+
+
+def add_check(commands: Any) -> None:
+    """Register `batchfix check`."""
+    parser = commands.add_parser(
+        "check",
+        help="say from labels alone what a correction can do, and what it will cost",
+        description="Say what a correction between batches can do with a design, and what it will cost, before\n"
+        "anything is measured: whether batch and what is kept can be told apart, what would be lost, how much noisier\n"
+        "comparisons become, and how often a test on the corrected table would mislead.\n\n"
+        "The table (.csv or .tsv, also gzipped) describes one sample a row; its first column holds the ids. Columns\n"
+        "that are not named are not looked at.",
+        epilog="examples:\n"
+        "  batchfix check samples.csv --batch run --keep group\n"
+        "  batchfix check samples.csv --batch run,site --keep group,age --nuisance depth --json --fail-on stop\n\n"
+        "The verdict is fine, warn or stop. COLUMNS are names separated by commas; quote a name that holds one: "
+        "'\"a,b\",c'.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("input", metavar="TABLE", help="the table that describes the samples")
+    column = partial(parser.add_argument, action="append", default=None, metavar="COLUMNS")
+    column("--batch", required=True, help="the batch of each sample (tables and blocks speak of the first column)")
+    column("--keep", help="what must survive: text is a factor, decimals a number")
+    column("--keep-factor", help="the same, each value a level of its own (1, 2, 3 as codes)")
+    column("--keep-number", help="the same, a quantity (1, 2, 3 as amounts)")
+    column("--nuisance", help="what must go besides batch")
+    column("--nuisance-factor", help="the same, each value a level of its own")
+    column("--nuisance-number", help="the same, a quantity")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument(
+        "--fail-on", choices=["warn", "stop"], help=f"exit with code {FAILED} if the verdict is this or graver"
+    )
+    # several batch columns are for --method linear, whose costs these are
+    parser.set_defaults(run=run_check, metadata=None, method="linear")
+
+
+def run_check(args: argparse.Namespace) -> None:
+    """Read the labels, print the forecast, and leave with code 3 if it is as grave as was said."""
+    table = read_text(args.input)
+    roles = Roles.from_arguments(args, [table.id_name, *table.columns], [])
+    if not roles.keep:
+        raise InputError(
+            "--keep must name what is to survive a correction, and names no column; give the column that will be "
+            "compared"
+        )
+    from ..diagnostics.design_words import ORDER  # here: the other commands need none of it
+
+    forecast = _forecast(roles, *roles.labels(table.text, table.ids))
+    if args.json:
+        print(json.dumps(forecast.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print(forecast)
+    if args.fail_on is not None and ORDER.index(forecast.verdict) >= ORDER.index(args.fail_on):
+        raise SystemExit(FAILED)
+
+
+def _forecast(roles: Roles, batch: pd.DataFrame, keep: pd.DataFrame, nuisance: pd.DataFrame) -> DesignForecast:
+    from ..diagnostics.design import design_forecast
+
+    beside = pd.concat([keep, nuisance], axis=1)
+    factors = [name for name in beside.columns if _is_factor(beside[name], roles.kinds[name])]
+    return design_forecast(batch, keep, nuisance if len(nuisance.columns) else None, keep_factors=factors)
+
+
+def _is_factor(column: pd.Series, kind: str) -> bool:
+    """Whether it is told to be, or numbers are two codes, as 0 and 1 are: then levels say more than a slope."""
+    if kind != "auto" or column.dtype.kind != "f":
+        return kind == "factor"
+    distinct = np.unique(column)
+    return len(distinct) == 2 and bool((distinct == np.rint(distinct)).all())

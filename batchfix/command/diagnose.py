@@ -1,0 +1,134 @@
+"""`batchfix diagnose`: whether there is a batch effect, whether it was removed, and what that cost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from .labelled import Labelled, add_sample_options, corrector_of, judging_method, read_after, read_labelled
+from .names import InputError
+from .reports import add_report_option, check_report, leave_on, write_report
+
+if TYPE_CHECKING:
+    from ..diagnostics.report.document import Grid
+
+WIDTH = 100
+
+
+def add_diagnose(commands: Any) -> None:
+    """Register `batchfix diagnose`."""
+    parser = commands.add_parser(
+        "diagnose",
+        help="say how much of a table is batch, and whether a correction took it out",
+        description="Say in eight numbers whether a table has a batch effect, and whether a correction did too\n"
+        "little, enough, or too much.\n\n"
+        "TABLE is laid out as for correct. With --method it is corrected in memory, and judged on samples that the\n"
+        "correction has not learned from. With --after a table is judged that was corrected by whatever tool; what\n"
+        "cannot be had without the corrector says so.",
+        epilog="examples:\n"
+        "  batchfix diagnose runs.csv --batch run --keep group --ignore sex,age --report before.html\n"
+        "  batchfix diagnose runs.csv --batch run --keep group --ignore sex,age --method combat --fail-on stop\n"
+        "  batchfix diagnose counts.csv --metadata samples.csv --batch study --after fixed.csv --json\n\n"
+        "The verdict is fine, warn (something is left, or the design is costly) or stop (a correction did harm, or\n"
+        "cannot be had). COLUMNS are names separated by commas; quote a name that holds one: '\"a,b\",c'.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_sample_options(parser)
+    parser.add_argument("--after", metavar="TABLE", help="the same table, corrected")
+    parser.add_argument(
+        "--method", type=judging_method, metavar="NAME", help="a method of batchfix correct, which is tried"
+    )
+    parser.add_argument(
+        "--placebo",
+        action="store_true",
+        help="with --method and --keep: deal what is kept anew within batches, correct again, and see what is found",
+    )
+    add_report_option(parser)
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--fail-on", choices=["warn", "stop"], help="exit with code 3 if the verdict is this or graver")
+    parser.set_defaults(run=run_diagnose)
+
+
+def run_diagnose(args: argparse.Namespace) -> None:
+    """Read, evaluate, write the report, print, and leave with code 3 if it is as grave as was said."""
+    if args.placebo and args.method is None:
+        raise InputError("--placebo needs the correction, to run it again; give --method")
+    check_report(args.report, [args.input, args.metadata, args.after])
+    first = read_labelled(args)
+    if args.placebo and first.keep is None:
+        raise InputError("--placebo needs something to deal anew; name it with --keep")
+    corrector = None if args.method is None else corrector_of(args.method, first)
+    after = None if args.after is None else read_after(args.after, first)
+    common = {"distance": args.distance, "fast": args.fast, "progress": True}
+    if args.report is not None:
+        verdict, said, lines = _with_report(args, first, after, corrector, common)
+    else:
+        verdict, said, lines = _numbers_alone(args, first, after, corrector, common)
+    print(json.dumps(said, indent=2, ensure_ascii=False) if args.json else "\n".join(lines))
+    leave_on(args.fail_on, verdict)
+
+
+def _with_report(
+    args: argparse.Namespace, first: Labelled, after: Any, corrector: Any, common: dict[str, Any]
+) -> tuple[str, dict[str, Any], list[str]]:
+    from ..diagnostics.report import Report
+
+    report = Report(
+        first.values,
+        after,
+        corrector=corrector,
+        batch=first.batch,
+        keep=first.keep,
+        placebo=args.placebo,
+        title=f"Batch effects in {args.input}",
+        **common,
+    )
+    written = write_report(args.report, report)
+    document = report.document
+    lines = said_in_words(document.verdict, document.headline, document.summary, document.numbers)
+    return report.verdict, report.to_dict() | {"report": args.report}, [*lines, "", written]
+
+
+def _numbers_alone(
+    args: argparse.Namespace, first: Labelled, after: Any, corrector: Any, common: dict[str, Any]
+) -> tuple[str, dict[str, Any], list[str]]:
+    """The same without pictures, which need what may not be installed."""
+    from ..diagnostics.report.findings import Findings
+
+    found = Findings.of(
+        first.values,
+        after,
+        corrector=corrector,
+        batch=first.batch,
+        keep=first.keep,
+        placebo=args.placebo,
+        **common,
+    )
+    return found.verdict, found.to_dict(), said_in_words(found.verdict, found.headline, found.summary, found.numbers)
+
+
+def said_in_words(verdict: str, headline: str, summary: tuple[str, ...], numbers: Grid) -> list[str]:
+    """Lines for a terminal: the verdict, its reasons, and the numbers."""
+    lines = textwrap.wrap(f"{verdict}: {headline}", WIDTH)
+    for reason in summary:
+        whole = f"- {reason}".replace(" %", "\N{NO-BREAK SPACE}%")
+        wrapped = textwrap.wrap(whole, WIDTH, subsequent_indent="  ", break_long_words=False)
+        lines += [line.replace("\N{NO-BREAK SPACE}", " ") for line in wrapped]
+    return [*lines, "", *aligned(numbers)]
+
+
+def aligned(numbers: Grid) -> list[str]:
+    """A grid in columns of a terminal."""
+    rows = [numbers.columns, *numbers.rows]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(numbers.columns))]
+    flush = numbers.numeric
+    return [
+        "  ".join(
+            cell.rjust(width) if right and k else cell.ljust(width)
+            for k, (cell, width, right) in enumerate(zip(row, widths, flush, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

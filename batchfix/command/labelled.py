@@ -1,0 +1,148 @@
+"""Labelled tables: what the commands that judge a correction read.
+
+Options and files flow in; numbers, samples in rows, flow out with the batch of each sample and what is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from ..adapters.tables import Table, read_header
+from ..core.naming import some
+from ..exceptions import AlignmentError
+from .correct import read_samples
+from .methods import METHODS
+from .names import InputError, check_name, split
+from .reading import read_numbers
+from .reports import as_kept
+from .roles import Roles
+
+DISTANCES = ("euclidean", "aitchison", "braycurtis")
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A table of the user's with what is known of its samples.
+
+    Attributes
+    ----------
+    values : DataFrame, samples in rows
+    batch : Series of labels
+    keep : DataFrame or None
+        Factors are categories, numbers floats.
+    in_rows : bool
+        Whether the file has its samples in rows.
+    text : list of str
+        Columns of the file that are no measurements.
+    """
+
+    values: pd.DataFrame
+    batch: pd.Series
+    keep: pd.DataFrame | None
+    in_rows: bool
+    text: list[str]
+
+
+def add_sample_options(parser: argparse.ArgumentParser) -> None:
+    """Register the table, and the options that say what is what in it."""
+    parser.add_argument("input", metavar="TABLE", help="the table, uncorrected")
+    parser.add_argument("--metadata", metavar="TABLE", help="a table of samples: ids, then batch, group, ...")
+    parser.add_argument(
+        "--samples",
+        choices=["rows", "columns"],
+        help="where TABLE has its samples; needed with --metadata if its ids do not tell",
+    )
+    column = partial(parser.add_argument, action="append", default=None, metavar="COLUMNS")
+    column("--batch", required=True, help="the batch of each sample")
+    column("--keep", help="what must survive: text is a factor, decimals a number")
+    column("--keep-factor", help="the same, each value a level of its own (1, 2, 3 as codes)")
+    column("--keep-number", help="the same, a quantity (1, 2, 3 as amounts)")
+    column("--ignore", help="columns of TABLE that are neither measurements nor used")
+    parser.add_argument(
+        "--distance",
+        choices=DISTANCES,
+        default="euclidean",
+        help="between samples, for shares of variance and spread (default: %(default)s); counts and shares of a whole "
+        "that are not logarithms: aitchison (without zeros) or braycurtis",
+    )
+    parser.add_argument("--fast", action="store_true", help="without forests, with fewer repetitions: seconds")
+
+
+def read_labelled(args: argparse.Namespace) -> Labelled:
+    """Read the table and the labels of its samples."""
+    if args.metadata is None and args.samples == "columns":
+        raise InputError(
+            "samples in columns need --metadata, because a batch per sample cannot be a column then; give the table "
+            "that holds the batch of each sample"
+        )
+    header = read_header(args.input)
+    ignored = split(args.ignore, header[1:])
+    for name in ignored:
+        check_name(name, header, args.input)
+    several = argparse.Namespace(**vars(args) | {"method": "linear"})  # roles' own refusal speaks of --method
+    roles = Roles.from_arguments(several, read_header(args.metadata or args.input), ignored)
+    if len(roles.batch) > 1:
+        raise InputError(
+            f"--batch must name one column here, got {some(roles.batch)}; name one, and ask again for the others"
+        )
+    table, in_rows, samples, cells = read_samples(args, roles, ignored)
+    batch, keep, _ = roles.labels(cells, samples)
+    values = _values(table, in_rows=in_rows)
+    if not len(values.columns):
+        raise InputError(
+            f"{args.input!r} must have columns of measurements, and all of its columns are named as labels or "
+            "ignored; leave the measurements out of --batch, --keep and --ignore"
+        )
+    return Labelled(values, batch.iloc[:, 0], as_kept(keep, roles), in_rows, [*roles.kinds, *ignored])
+
+
+def read_after(path: str, first: Labelled) -> pd.DataFrame:
+    """The corrected table, its samples and features in the order of the first one's."""
+    header = read_header(path)
+    table = read_numbers(path, [name for name in first.text if name in header[1:]])
+    values = _values(table, in_rows=first.in_rows)
+    lost = first.values.index.difference(values.index, sort=False)
+    more = values.index.difference(first.values.index, sort=False)
+    if len(lost) or len(more):
+        which, where = (lost, "not in it") if len(lost) else (more, "in it alone")
+        raise AlignmentError(
+            f"{path!r} must hold the samples of the table before, and {len(which)} are {where} ({some(which)}); give "
+            "the table that was made of this one"
+        )
+    values = values.loc[first.values.index]
+    if set(values.columns) == set(first.values.columns):
+        return values[first.values.columns]
+    lost = first.values.columns.difference(values.columns, sort=False)
+    if 0 < len(lost) < len(first.values.columns):
+        raise AlignmentError(
+            f"{path!r} must hold the features of the table before, and lacks {len(lost)} of them ({some(lost)}); give "
+            "the table that was made of this one, or add --ignore for what is no feature"
+        )
+    return values  # log-ratios of parts, say
+
+
+def judging_method(text: str) -> str:
+    """Name of a method that corrects between batches."""
+    known = [name for name, method in METHODS.items() if method.peers is None]
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r}; the methods are {', '.join(known)}")
+    return text
+
+
+def corrector_of(name: str, first: Labelled) -> Any:
+    """The corrector of a method, as it is by default."""
+    if name.startswith("robust") and first.keep is not None:
+        raise InputError(
+            f"--keep needs a method that works with means, and {name} works with medians; choose another method"
+        )
+    return METHODS[name].make()
+
+
+def _values(table: Table, *, in_rows: bool) -> pd.DataFrame:
+    values = pd.DataFrame(table.numbers, index=table.ids, columns=table.number_columns)
+    return values if in_rows else values.T
