@@ -52,18 +52,26 @@ class FeatureEffects:
         """False discovery rate (Benjamini-Hochberg) at which the feature would be called."""
         return self.table["q_value"]
 
+    @property
+    def median_eta2(self) -> float:
+        """eta2 of the median feature; NaN if none varies."""
+        known = self.eta2.dropna()
+        return float(known.median()) if len(known) else float("nan")
+
     def top(self, count: int = 10) -> pd.DataFrame:
         """The features that batch explains most of, largest first."""
         return self.table.sort_values("eta2", ascending=False, kind="stable").head(count)
 
     def __str__(self) -> str:
         tested = int(self.F.notna().sum())
+        if not tested:
+            return "No feature could be tested: none varies, or too few samples are left."
         found = int((self.q_value < 0.05).sum())
         beyond = f" beyond {', '.join(self.given)}" if self.given else ""
-        worst = f", most of all {self.eta2.idxmax()} ({self.eta2.max():.1%})" if tested else ""
+        worst = f"most of all {self.eta2.idxmax()} ({self.eta2.max():.1%})"
         return (
             f"Batch moves {found:,} of {tested:,} features{beyond} (false discovery rate 5%); it explains "
-            f"{self.eta2.median():.1%} of the median feature's variance{worst}."
+            f"{self.median_eta2:.1%} of the median feature's variance, {worst}."
         )
 
 

@@ -184,7 +184,7 @@ def summary(value: Any) -> Any:
         return {"reason": value.reason}
     if isinstance(value, FeatureEffects):
         found, tested = int((value.q_value < 0.05).sum()), int(value.F.notna().sum())
-        return {"found": found, "tested": tested, "median_eta2": plain(value.eta2.median())}
+        return {"found": found, "tested": tested, "median_eta2": plain(value.median_eta2)}
     if isinstance(value, DesignForecast):
         return plain(value.to_dict())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -46,7 +46,7 @@ def rows_of(found: Evaluation) -> Iterator[Row]:
     yield _row("mixing", "iLISI", found.mixing.ilisi, "mean", "chance")
     for name, near in found.mixing.clisi.items():
         yield _row("mixing", f"cLISI {name}", near, "mean", "chance")
-    yield _row("features", "median eta2", found.features, lambda v: v.eta2.median())
+    yield _row("features", "median eta2", found.features, lambda v: v.median_eta2)
     yield _row("features", "features found", found.features, lambda v: (v.q_value < 0.05).sum(), 0.0)
     why = found.forecast.reason if isinstance(found.forecast, Missing) else ""
     yield "forecast", "rho2", found.rho2, found.rho2, 0.0, why

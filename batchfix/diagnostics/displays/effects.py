@@ -159,7 +159,7 @@ class FeatureEffectsDisplay(Display):
                 said.append(f"{name}: no feature can be tested")
                 continue
             said.append(
-                f"{name}: batch explains {percent(each.eta2.median())} of the median feature and at most "
+                f"{name}: batch explains {percent(each.median_eta2)} of the median feature and at most "
                 f"{percent(each.eta2.max())} ({each.eta2.idxmax()}), and moves {self._found(name):,} of "
                 f"{counted(tested, 'feature')} at a false discovery rate of 5 %"
             )
