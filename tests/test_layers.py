@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "batchfix"
 
 # A module may import from its own part and from lower floors. Parts of one floor do not know each other.
 FLOORS = {
-    "exceptions": -1,
+    "exceptions": -2,
+    "atomic": -1,
     "core": 0,
     "correctors": 1,
     "nn": 1,
@@ -27,6 +28,7 @@ FLOORS = {
 HEAVY = {"torch", "anndata", "dask", "matplotlib", "jinja2", "polars"}
 BANNED = {
     "exceptions": HEAVY | {"numpy", "pandas", "sklearn"},
+    "atomic": HEAVY | {"numpy", "pandas", "sklearn"},
     "core": HEAVY | {"pandas", "sklearn"},
     "correctors": HEAVY,
     "datasets": HEAVY,

@@ -25,8 +25,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..atomic import PathLike, replacing
 from ..exceptions import BatchfixError
-from .atomic import PathLike, replacing
 
 MANIFEST = "manifest.json"
 _MARK = b"batchfix sha256 "

@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .. import correctors
+from ..atomic import PathLike
 from ..core.affine import Affine, Frame
 from ..core.design import Factor, Number
 from ..core.expanding import Expanding
@@ -39,7 +40,6 @@ from ..core.zeros import HalfMinimum, Keep, MultiplicativeReplacement, Pseudocou
 from ..correctors.applying import Solution
 from ..correctors.grouping import Grouping
 from .archive import ArchiveError, read_archive, write_archive
-from .atomic import PathLike
 from .codec import Decoder, Encoder
 from .shapes import check_shapes
 
@@ -132,7 +132,7 @@ def save_model(corrector: Any, path: PathLike, *, notes: dict[str, Any] | None =
     encoded = encoder.encode(corrector, type(corrector).__name__)
     try:
         _made(encoded, encoder.arrays)  # what could not be loaded is not written
-    except Exception as error:
+    except Exception as error:  # whatever decoding says of attributes that somebody changed
         raise ArchiveError(
             f"What is saved must be as fit left it, and this {type(corrector).__name__} is not ({_said(error)}). Set "
             "parameters that it takes, and fit again."

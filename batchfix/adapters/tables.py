@@ -16,7 +16,6 @@ import csv
 import gzip
 import io
 import os
-import secrets
 import zlib
 from array import array
 from collections import Counter
@@ -25,11 +24,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic import check_place, replacing
 from ..core.naming import nearest, some
 from ..exceptions import BatchfixError
 
@@ -223,24 +223,9 @@ def atomic_write(path: PathLike) -> Iterator[TextIO]:
     >>> path.read_text()
     'id,f1\n'
     """
-    target = check_output(path)
-    temporary = target.with_name(f".batchfix-{secrets.token_hex(8)}.part")
-    try:
-        mode = target.stat().st_mode & 0o777 if target.exists() else None
-        with _open_text(temporary, zipped=_format(path)[1]) as out:
-            yield out
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        if mode is not None:
-            temporary.chmod(mode)
-        temporary.replace(target)
-    except OSError as error:
-        raise TableError(
-            f"{str(path)!r} cannot be written: {error.strerror or error}. Nothing there was changed; "
-            "free the space or choose another place."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    _format(path)
+    with replacing(path, TableError) as raw, _text_in(raw, zipped=_format(path)[1]) as out:
+        yield out
 
 
 def check_output(path: PathLike) -> Path:
@@ -249,16 +234,7 @@ def check_output(path: PathLike) -> Path:
     Cheap, so that a long job can ask before it starts.
     """
     _format(path)
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise TableError(f"The output must be a file, and {str(path)!r} is a directory. Add a file's name.")
-    if target.exists() and not target.is_file():
-        raise TableError(f"The output must be a plain file, and {str(path)!r} is not. Choose another name.")
-    if not target.parent.is_dir():
-        raise TableError(f"The output's directory must exist, and {str(target.parent)!r} does not. Make it first.")
-    if not os.access(target if target.exists() else target.parent, os.W_OK):
-        raise TableError(f"{str(path)!r} may not be written. Change its permissions or choose another place.")
-    return target
+    return check_place(path, TableError)
 
 
 def number(cell: str) -> float:
@@ -423,9 +399,14 @@ def _not_numbers(
 
 
 @contextmanager
-def _open_text(path: Path, *, zipped: bool) -> Iterator[TextIO]:
-    """A new text file; its gzip header carries no name and no time."""
-    with path.open("xb") as raw:
-        stream: Any = gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) if zipped else raw
-        with io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
-            yield text
+def _text_in(raw: BinaryIO, *, zipped: bool) -> Iterator[TextIO]:
+    """Text written to a file; its gzip header carries no name and no time."""
+    stream: Any = gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) if zipped else raw
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    try:
+        yield text
+        text.flush()
+    finally:
+        text.detach()
+        if zipped:
+            stream.close()

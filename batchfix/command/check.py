@@ -7,10 +7,10 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from ..adapters.tables import read_text
+from .labels import is_factor
 from .names import InputError
 from .roles import Roles
 
@@ -80,13 +80,5 @@ def _forecast(roles: Roles, batch: pd.DataFrame, keep: pd.DataFrame, nuisance: p
     from ..diagnostics.design import design_forecast
 
     beside = pd.concat([keep, nuisance], axis=1)
-    factors = [name for name in beside.columns if _is_factor(beside[name], roles.kinds[name])]
+    factors = [name for name in beside.columns if is_factor(beside[name], roles.kinds[name])]
     return design_forecast(batch, keep, nuisance if len(nuisance.columns) else None, keep_factors=factors)
-
-
-def _is_factor(column: pd.Series, kind: str) -> bool:
-    """Whether it is told to be, or numbers are two codes, as 0 and 1 are: then levels say more than a slope."""
-    if kind != "auto" or column.dtype.kind != "f":
-        return kind == "factor"
-    distinct = np.unique(column)
-    return len(distinct) == 2 and bool((distinct == np.rint(distinct)).all())

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..adapters.tables import MISSING, number
 from ..core.naming import some
@@ -94,3 +95,11 @@ def typed(name: str, cells: list[str], samples: list[str], role: str, kind: str)
             f"say --{role}-factor {name} or --{role}-number {name}"
         )
     return array
+
+
+def is_factor(column: pd.Series, kind: str) -> bool:
+    """Whether it is told to be, or numbers are two codes, as 0 and 1 are: then levels say more than a slope."""
+    if kind != "auto" or column.dtype.kind != "f":
+        return kind == "factor"
+    distinct = np.unique(column)
+    return len(distinct) == 2 and bool((distinct == np.rint(distinct)).all())

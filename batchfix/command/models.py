@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.archive import ArchiveError
-from ..adapters.atomic import check_place
 from ..adapters.storage import SavedModel, save_model
+from ..atomic import check_place
 from .names import InputError
 from .summary import wrote
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from .check import FAILED, _is_factor
+from .check import FAILED
+from .labels import is_factor
 from .methods import METHODS
 from .models import check_differ
 from .names import InputError
@@ -116,6 +117,6 @@ def as_kept(keep: pd.DataFrame, roles: Roles) -> pd.DataFrame | None:
     """What is kept, factors as categories; None for nothing."""
     kept = keep.copy()
     for name in kept.columns:
-        if _is_factor(kept[name], roles.kinds[name]):
+        if is_factor(kept[name], roles.kinds[name]):
             kept[name] = kept[name].astype("category")
     return kept if len(kept.columns) else None

@@ -59,8 +59,8 @@ class Judgement:
 
 def judge(found: Evaluation) -> Judgement:
     """Weigh the numbers against each other."""
-    under, over, mind = [*_location(found), *_spread(found)], [*_biology(found), *_transfer(found)], []
-    low, high = _areas(found)
+    under, over, mind = [*location(found), *spread(found)], [*biology(found), *transfer(found)], []
+    low, high = areas(found)
     under += high
     over += low
     held = found.batch_variance.held_out
@@ -81,7 +81,7 @@ def judge(found: Evaluation) -> Judgement:
     return Judgement(tuple(under), tuple(over), tuple(mind), decided)
 
 
-def _location(found: Evaluation) -> list[str]:
+def location(found: Evaluation) -> list[str]:
     """Whether batches still lie apart."""
     held, after = found.batch_variance.held_out, found.batch_variance.after
     reasons = []
@@ -109,7 +109,7 @@ def _location(found: Evaluation) -> list[str]:
     return reasons
 
 
-def _spread(found: Evaluation) -> list[str]:
+def spread(found: Evaluation) -> list[str]:
     """Whether batches still scatter apart."""
     one = found.dispersion.after if found.corrected else found.dispersion.before
     if isinstance(one, Missing):
@@ -130,7 +130,7 @@ def _spread(found: Evaluation) -> list[str]:
     ]
 
 
-def _areas(found: Evaluation) -> tuple[list[str], list[str]]:
+def areas(found: Evaluation) -> tuple[list[str], list[str]]:
     """Whether a classifier still tells batches apart: findings below chance, and above."""
     low, high = [], []
     one = found.predictability.after if found.corrected else found.predictability.before
@@ -152,7 +152,7 @@ def _areas(found: Evaluation) -> tuple[list[str], list[str]]:
     return low, high
 
 
-def _biology(found: Evaluation) -> list[str]:
+def biology(found: Evaluation) -> list[str]:
     """Whether biology stands as clear as before."""
     reasons = []
     for name, each in ({} if isinstance(found.biology, Missing) else found.biology).items():
@@ -175,7 +175,7 @@ def _is_there(one: Permanova) -> bool:
     return one.p_value < ALPHA or (np.isnan(one.p_value) and one.R2_adjusted > LEFT)
 
 
-def _transfer(found: Evaluation) -> list[str]:
+def transfer(found: Evaluation) -> list[str]:
     """Whether biology is predicted as well as before in a batch never seen."""
     reasons = []
     for name, each in ({} if isinstance(found.leave_one_batch_out, Missing) else found.leave_one_batch_out).items():

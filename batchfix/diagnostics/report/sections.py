@@ -28,13 +28,13 @@ GRAVER = ("", "fine", "warn", "stop")
 
 def verdicts(found: Evaluation, placebo: Placebo | Missing | None = None) -> dict[str, str]:
     """Of each section: "fine", "warn", "stop", or "" where there is nothing to judge."""
-    low, high = judgement._areas(found)
+    low, high = judgement.areas(found)
     flagged = {
-        "batch_variance": judgement._location(found),
-        "biology": judgement._biology(found),
-        "dispersion": judgement._spread(found),
+        "batch_variance": judgement.location(found),
+        "biology": judgement.biology(found),
+        "dispersion": judgement.spread(found),
         "predictability": [*low, *high],
-        "leave_one_batch_out": judgement._transfer(found),
+        "leave_one_batch_out": judgement.transfer(found),
     }
     attributed = {sentence for sentences in flagged.values() for sentence in sentences}
     flagged["batch_variance"] += [each for each in (*found.under, *found.over) if each not in attributed]
