@@ -9,6 +9,7 @@ the state after them, flow out. Row t is measured by the window that ends at row
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from .expanding import BLOCK
 from .moments import NOISE
 from .past import Ask, History, Scratch, refuse_infinite
 from .windows import State, Window
+
+LARGE = 1e150
+"""Values beyond this have no squares in float64."""
 
 CHUNK_VALUES = 96 * 1024
 """Values of a chunk: small enough for the cache, with rows long enough that a call for each is a trifle."""
@@ -94,7 +98,8 @@ def restore(Z: np.ndarray, window: Window, state: State, there: np.ndarray | Non
     Raises
     ------
     BatchfixError
-        NaN where there may have been a value: while the window held too few values, or was constant.
+        NaN where there may have been a value: while the window held too few values, or was constant. Or rounding that
+        grows from row to row: half the digits of Z are lost on the way.
 
     Examples
     --------
@@ -105,8 +110,37 @@ def restore(Z: np.ndarray, window: Window, state: State, there: np.ndarray | Non
     [4.0, 9.0]
     """
     window.refuse_other(state, Z.shape[1])
+    unit = float(np.finfo(Z.dtype).eps)
+    X = _restored(Z, window, state, there)
+    # what the last digit of each z does to all that comes after it
+    sign = np.random.default_rng(0).choice([-unit, unit], size=Z.shape)
+    with np.errstate(all="ignore"):
+        moved = _restored(Z * (1 + sign), window, state, there)
+        apart = np.abs(moved - X) > np.sqrt(unit) * np.maximum(np.abs(X), _spread(X))
+    bad = np.argwhere(apart | (np.isinf(X) & ~np.isinf(Z)))
+    if len(bad):
+        _refuse_growth(int(bad[0][0]), int(bad[0][1]), Z.dtype)
+    return X
+
+
+def _refuse_growth(row: int, column: int, dtype: np.dtype[Any]) -> NoReturn:
+    finer = "" if dtype == np.float64 else "Transform and restore in float64, or keep"
+    raise BatchfixError(
+        f"Values can be restored only while rounding stays small; by row {row}, column {column}, the last digit of "
+        f"{dtype} has grown into the leading ones, since each restored row measures those after it. "
+        f"{finer or 'Keep'} the values themselves."
+    )
+
+
+def _spread(X: np.ndarray) -> np.ndarray:
+    """Size of what each column holds."""
+    return np.asarray(np.where(np.isfinite(X), np.abs(X), 0.0).max(axis=0, initial=0.0))
+
+
+def _restored(Z: np.ndarray, window: Window, state: State, there: np.ndarray | None) -> np.ndarray:
+    """`restore`, whatever rounding does."""
     ask, scratch, past, pending = window.ask(Z.dtype), Scratch(), state.pasts[0], state.pending
-    X = np.empty_like(Z)
+    X = np.empty(Z.shape)
     for t, z in enumerate(Z):
         history, past = past.read(pending[:1], ask, scratch)
         lost = history.n[0] < window.least
@@ -123,9 +157,11 @@ def restore(Z: np.ndarray, window: Window, state: State, there: np.ndarray | Non
                 f"{int(lost.argmax())}, where the past was too short or constant and any value became NaN. "
                 "Fit on more rows before it, or leave the column out."
             )
+        if np.nanmax(np.abs(x), initial=0.0) > LARGE:
+            _refuse_growth(t, int(np.nanargmax(np.abs(x))), Z.dtype)
         X[t] = x
         pending = np.concatenate([pending[1:], x[None]])
-    return X
+    return X.astype(Z.dtype)
 
 
 def _walk(X: np.ndarray, window: Window, ask: Ask, state: State, out: np.ndarray | None) -> State:

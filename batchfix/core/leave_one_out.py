@@ -22,7 +22,7 @@ from .peers import Levels, Peers
 from .recipe import Recipe
 
 LOST = 1e-3
-"""Below this share of m2, what is left of it has lost three digits and is computed anew."""
+"""Below this share of m2, or of the sum of weights, what is left of it has lost three digits and is computed anew."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,11 @@ def _without(x: np.ndarray, weights: np.ndarray | None, peers: Peers, moments: P
     w = np.ones(x.shape) if weights is None else weights
     square = of_cells(moments.square) - w * w
     rest = total - w
-    some = (n > 1) & (rest > 1e-12 * total)
-    safe = np.where(some, rest, 1.0)
+    safe = np.where(rest > 0, rest, 1.0)
     d = x - mean
     without = mean - d * (w / safe)
     left = np.where(n > 2, np.maximum(m2 - d * d * (w * (total / safe)), 0.0), 0.0)
-    doubtful = some & (n > 2) & (left < LOST * m2)
+    doubtful = (n > 1) & ~np.isnan(x) & ((rest < LOST * total) | ((n > 2) & (left < LOST * m2)))
     for line, i in np.argwhere(doubtful):
         s = np.searchsorted(peers.starts, i, side="right") - 1
         a = peers.starts[s]
@@ -129,9 +128,14 @@ def _without(x: np.ndarray, weights: np.ndarray | None, peers: Peers, moments: P
         value_weights = w[line, a : a + peers.sizes[s]][keep]
         seen = ~np.isnan(values)
         values, value_weights = values[seen], value_weights[seen]
+        rest[line, i], square[line, i] = value_weights.sum(), (value_weights * value_weights).sum()
+        if rest[line, i] <= 0:
+            continue
         center = np.average(values, weights=value_weights)
         center += np.average(values - center, weights=value_weights)
         without[line, i], left[line, i] = center, (value_weights * (values - center) ** 2).sum()
+    some = (n > 1) & (rest > 0)
+    safe = np.where(some, rest, 1.0)
     effective = np.where(some, safe * (safe / np.where(square > 0, square, 1.0)), 0.0)
     freedom = safe - ddof * np.where(some, square, 0.0) / safe
     known = (n > 2) & (effective - ddof > 1e-9)

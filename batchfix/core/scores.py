@@ -55,7 +55,9 @@ def score(
     betas = None
     standing: Standing | None = None
     if sheet.exposures is not None:
-        standing, betas = _neutralized(sheet, levels, recipe, out)
+        # residuals are ranked as they are: those of different groups may be ranked together
+        plain = recipe if method == "zscore" else replace(recipe, scale=None)
+        standing, betas = _neutralized(sheet, levels, plain, out)
         sheet = replace(sheet, X=out, exposures=None)
     if method == "zscore":
         if standing is None:

@@ -36,7 +36,12 @@ def of_cells(values: Any, table: Table, what: str, *, long: bool) -> np.ndarray:
     elif isinstance(values, pd.Series | Mapping):
         array = _one_axis(pd.Series(values), table, what, long=long).to_numpy()
     else:
-        array = np.asarray(unmasked(values))
+        try:
+            array = np.asarray(unmasked(values))
+        except ValueError as error:
+            raise BatchfixError(
+                f"{what} must be a table, rows of one length; got rows of several. Fill them up."
+            ) from error
     array = _floats(array, what)
     line = (n,) if long else (p,)
     if array.shape not in (line, (n, p)):
@@ -128,6 +133,11 @@ def exposures(given: Any, named: list[Any], table: Table, *, long: bool) -> tupl
                 f"exposures must name each exposure, as a dict {{'size': table, ...}}; got {type(given).__name__}."
             )
         found = {str(name): values for name, values in given.items()}
+        if len(found) < len(given):
+            twins = [name for name in given if sum(str(other) == str(name) for other in given) > 1]
+            raise BatchfixError(
+                f"Exposures must have different names as text; got {twins[0]!r} and {twins[1]!r}. Rename one of them."
+            )
     if long:
         found |= {str(name): table.keys[name] for name in named if name in table.keys}
     wanted = [str(name) for name in named] or list(found)

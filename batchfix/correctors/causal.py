@@ -14,9 +14,9 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.causal import restore, standardize
+from ..core.causal import LARGE, restore, standardize
 from ..core.windows import State, Window
-from ..exceptions import BatchfixError, TooFewSamplesError
+from ..exceptions import BatchfixError, MergeError, TooFewSamplesError
 from .causal_parameters import CausalParameters
 from .panels import Panel
 from .rowwise import RowwiseCorrector, Table, refuse_infinite
@@ -29,10 +29,6 @@ EXPECTED_FAILED_CHECKS = {
     "check_methods_sample_order_invariance": "rows in another order have another past",
 }
 """The checks of scikit-learn's `check_estimator` that ask for what a causal pass must not do, with the reasons."""
-
-
-LARGE = 1e150
-"""Of larger values the squares may leave float64, which shows when rows are written already."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +194,7 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
         Raises
         ------
         BatchfixError
-            As `fit`, and where rows are not later than the state.
+            As `fit`, and where rows are not later than the state, or dated in the future.
         """
         self._learn(X, from_nothing=False)
         return self
@@ -254,6 +250,19 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
                 out[rows] = restore(wide, window, state.columns(columns), there).reshape(-1, values.shape[1])[place]
         return self._as_given(out, reading.table, reading.table.names)
 
+    def merge(self, other: Self) -> Self:
+        """Pasts follow each other and cannot be merged: each row of the later one is measured by the earlier.
+
+        Raises
+        ------
+        MergeError
+            Always.
+        """
+        raise MergeError(
+            "Statistics must add up to be merged, got pasts, in which the order of rows counts. Move one corrector on "
+            "over all rows with partial_fit(), in the order of time."
+        )
+
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns, without those that keys consumed."""
         check_is_fitted(self, "state_")
@@ -308,6 +317,8 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
         if not reset:
             self._refuse_other_parameters()
         reading = self._take(X, reset=reset)
+        if not from_nothing and reading.times is not None:
+            reading.times.refuse_future(None if reset else self.last_time_)
         table = reading.table
         n = len(table.values) if reading.panel is None else reading.panel.n_dates
         if from_nothing and window.longest > n:

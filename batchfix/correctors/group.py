@@ -15,6 +15,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -218,7 +219,6 @@ class GroupCorrector(PeerColumns):
         BatchfixError
             Labels, dates, weights or exposures that do not fit the table, infinity, or parameters that contradict.
         """
-        self._begin()
         self._learn(X, membership, weights, exposures, reset=True)
         return self
 
@@ -235,7 +235,6 @@ class GroupCorrector(PeerColumns):
         self, X: Any, y: Any = None, *, membership: Any = None, weights: Any = None, exposures: Any = None
     ) -> Any:
         """`fit`, then `transform`."""
-        self._begin()
         return self._scored(self._learn(X, membership, weights, exposures, reset=True, scan=self._scans))
 
     @property
@@ -267,7 +266,7 @@ class GroupCorrector(PeerColumns):
 
     def _told(self) -> tuple[Any, ...]:
         """What correctors to merge must have been told alike, but for labels and numbers."""
-        own = {name: repr(value) for name, value in self.get_params().items() if name not in ("groups", "weights")}
+        own = {name: _alike(value) for name, value in self.get_params().items() if name not in ("groups", "weights")}
         return own, self.n_features_in_, self._mode, self._depth, self._features_out(), self._exposures
 
     def _grouped_as(self, other: Self) -> bool:
@@ -290,6 +289,17 @@ class GroupCorrector(PeerColumns):
         check_combination(self)
 
     def _learn(self, X: Any, membership: Any, weights: Any, exposures: Any, *, reset: bool, scan: bool = True) -> Cells:
+        """Learn from nothing or on; whatever goes wrong, what was known before stays."""
+        before = dict(vars(self))
+        try:
+            if reset:
+                self._begin()
+            return self._learn_cells(X, membership, weights, exposures, reset=reset, scan=scan)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    def _learn_cells(self, X: Any, membership: Any, weights: Any, exposures: Any, *, reset: bool, scan: bool) -> Cells:
         cells = self._cells(X, membership, weights, exposures, reset=reset)
         if scan:
             refuse_infinite(cells.table.values)
@@ -349,6 +359,7 @@ class GroupCorrector(PeerColumns):
         cells = self._cells(X, membership, weights, exposures, reset=False)
         if self._scans:
             refuse_infinite(cells.table.values)
+        self._refuse_twins(cells.table.names)
         return self._scored(cells)
 
     def _scored(self, cells: Cells) -> Any:
@@ -375,7 +386,11 @@ class GroupCorrector(PeerColumns):
         for j, sheet, place in self._sheets(cells, out[:, :p]):
             recipe = replace(self._recipe(cells.table.values), amounts=self._amounts_of(j))
             wanted = self.return_group_stats
-            standing, betas = score(sheet, levels, recipe, self.method, place.target, statistics=wanted)
+            try:
+                standing, betas = score(sheet, levels, recipe, self.method, place.target, statistics=wanted)
+            except BatchfixError:
+                refuse_infinite(cells.table.values)  # it says where, if that is why
+                raise
             place.write(place.target, out[:, j] if self._long else out[:, :p])
             if wanted and standing is not None:
                 self._append(cells, out, j, place, sheet, standing, betas)
@@ -403,6 +418,11 @@ class GroupCorrector(PeerColumns):
             self.leave_one_out,
             eps=float(np.finfo(values.dtype).eps),
         )
+
+
+def _alike(value: Any) -> Any:
+    """A parameter such that two which mean the same are equal: a list as a tuple, and 1 as 1.0."""
+    return tuple(_alike(v) for v in value) if isinstance(value, list | tuple | np.ndarray | pd.Index) else value
 
 
 def _added(a: list[list[ShrinkageSums]], b: list[list[ShrinkageSums]]) -> list[list[ShrinkageSums]]:

@@ -7,8 +7,10 @@ two countries are two groups. A missing label puts a cell in a group without a l
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -144,8 +146,15 @@ def factorize(labels: Any, what: str) -> tuple[np.ndarray, list[Any]]:
             np.subtract(wide, wide.dtype.type(low), out=codes, casting="unsafe")
             values = [bool(v) if array.dtype.kind == "b" else v for v in range(low, high + 1)]
             return codes.reshape(shape), values
-    codes, found = pd.factorize(flat)
+    try:
+        codes, found = pd.factorize(flat)
+    except TypeError as error:  # not hashable
+        wrong = next(v for v in flat.tolist() if getattr(v, "__hash__", None) is None)
+        raise BatchfixError(
+            f"Labels of {what} must be strings, integers, categories or missing; got {wrong!r}. Give one label each."
+        ) from error
     values = list(found.tolist()) if flat.dtype.kind != "M" else list(pd.Series(found))
+    refuse_look_alikes(flat, values, what)
     try:
         order = sorted(range(len(values)), key=lambda i: values[i])
     except TypeError:
@@ -154,6 +163,28 @@ def factorize(labels: Any, what: str) -> tuple[np.ndarray, list[Any]]:
     place[order] = np.arange(len(order))
     place[-1] = -1
     return place[codes].reshape(shape), _clean([values[i] for i in order], what)
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_ | Number) and not pd.isna(value)
+
+
+def refuse_look_alikes(flat: np.ndarray, values: list[Any], what: str) -> None:
+    """Refuse True among numbers, which Python takes for 1, and dates among text: groups would merge, or part."""
+    dates = [v for v in values if isinstance(v, dt.date)]
+    if dates and any(isinstance(v, str) for v in values):
+        raise BatchfixError(
+            f"Labels of {what} must be of one kind; got dates such as {dates[0]!r} among text. Convert them, for "
+            "example with pd.to_datetime."
+        )
+    if flat.dtype != object or not any(isinstance(v, bool | np.bool_ | Number) and v in (0, 1) for v in values):
+        return
+    truths = [issubclass(kind, bool | np.bool_) for kind in {type(v) for v in flat.tolist() if _counts(v)}]
+    if any(truths) and not all(truths):
+        raise BatchfixError(
+            f"Labels of {what} must be of one kind; got True or False among numbers, and True equals 1. Make them all "
+            "text, or all numbers."
+        )
 
 
 def _clean(values: list[Any], what: str, codes: np.ndarray | None = None) -> list[Any]:
@@ -195,8 +226,8 @@ def of_columns(groups: Any, names: list[Any], *, named: bool) -> Grouping:
     """
     if groups is None:
         return Grouping.none(len(names))
-    if is_polars(groups):
-        groups = groups.to_pandas() if hasattr(groups, "columns") else groups.to_numpy()
+    if is_polars(groups):  # rows have no names: they are the columns, in their order
+        groups = [each.to_numpy() for each in groups] if hasattr(groups, "columns") else groups.to_numpy()
     if isinstance(groups, pd.DataFrame):
         levels = [_by_name(groups.iloc[:, k], names, named=named) for k in range(groups.shape[1])]
         if not levels:
@@ -242,7 +273,7 @@ def _by_position(labels: Any, p: int) -> Any:
     if len(labels) != p:
         raise AlignmentError(
             f"groups must have one label a column of X; got {len(labels)} labels for {p} columns. A Series or dict by "
-            "column name may leave columns out."
+            "column name may leave columns out; levels are a list of such labels each, coarse to fine."
         )
     return labels
 

@@ -46,6 +46,8 @@ class InstanceCorrector(GroupCorrector):
     groups = by = within = symbol = neutralize = shrinkage = None
     min_group_size = 1
 
+    _whole_rows = True
+
     def __init__(
         self,
         center: str | None = "mean",

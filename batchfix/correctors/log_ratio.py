@@ -27,7 +27,7 @@ from ..core.zeros import POLICIES, ZeroPolicy
 from ..exceptions import BatchfixError, PseudocountWarning
 from . import inputs, notices
 from .amounts import AmountReader
-from .tables import plain
+from .tables import float_types, plain
 from .transform_parameter import TransformParameter
 
 FLOATS = [np.float64, np.float32]
@@ -160,7 +160,7 @@ class LogRatio(TransformParameter, TransformerMixin, AmountReader):
         check_is_fitted(self)
         self._same_columns(X, self.get_feature_names_out())
         finite = "allow-nan" if self._kind == "rclr" else True
-        Z = check_array(plain(X), dtype=FLOATS, ensure_all_finite=finite)
+        Z = check_array(plain(X), dtype=float_types(X), ensure_all_finite=finite)
         if hasattr(total, "index"):
             total = inputs.align(total, X.index if isinstance(X, pd.DataFrame) else None, len(Z), "total")
         if Z.shape[1] != self._n_features_out:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..core.design import repr_label
 from ..exceptions import BatchfixError
+from .grouping import refuse_look_alikes
 from .inputs import as_labels
 from .times import Times, show
 
@@ -49,6 +50,7 @@ class Panel:
             A symbol is missing, has two rows of one date, or is of another kind than those known.
         """
         codes, found = pd.factorize(symbols)
+        refuse_look_alikes(np.asarray(symbols).reshape(-1), list(found), what)
         if len(codes) and codes.min() < 0:
             as_labels(symbols, what)  # says which are missing
         labels = as_labels(found, what)

@@ -19,8 +19,8 @@ from ..core.standing import Standing
 from ..exceptions import BatchfixError
 from .grouping import Grouping
 from .peer_reader import Cells, PeerReader, Place
-from .rowwise import FLOATS, Table
-from .tables import plain
+from .rowwise import Table
+from .tables import float_types, plain
 
 
 class PeerColumns(PeerReader):
@@ -177,7 +177,7 @@ class PeerColumns(PeerReader):
             places = [own.index(name) for name in wanted]
             names = [names[at] for at in places]
             X = X.iloc[:, places] if isinstance(X, pd.DataFrame) else X[names]
-        values = check_array(plain(X), dtype=FLOATS, ensure_all_finite=False, estimator=self, input_name="X")
+        values = check_array(plain(X), dtype=float_types(X), ensure_all_finite=False, estimator=self, input_name="X")
         if values.shape[1] != len(wanted):
             raise BatchfixError(
                 f"inverse_transform must be given the {len(wanted)} columns of transform; got {values.shape[1]}."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +24,7 @@ from .notices import warn
 from .peer_parameters import check_neutralized, check_weighted
 from .rowwise import RowwiseCorrector, Table
 from .tables import Key
+from .times import clock_levels
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class PeerReader(RowwiseCorrector):
     _grouping: Grouping
     _depth: int
     _exposures: list[str]
+    _whole_rows = False
+    """Whether a row is compared in itself, whatever its columns are."""
 
     @property
     def _long(self) -> bool:
@@ -102,6 +104,8 @@ class PeerReader(RowwiseCorrector):
         else:
             table, dates = self._read(X, reset=reset), None
             _refuse_repeated_dates(table.index)
+            if not self._whole_rows:
+                _refuse_long(table.index)
             mode = "membership" if membership is not None else "groups"
             if reset:
                 self._mode = mode
@@ -123,9 +127,9 @@ class PeerReader(RowwiseCorrector):
         names, loads = beside.exposures(given, self._neutralized_names(), table, long=self._long)
         if reset:
             self._exposures = names
-            if names:
-                check_neutralized(self)
-        elif sorted(names) != sorted(self._exposures):
+        if names:
+            check_neutralized(self)
+        if not reset and sorted(names) != sorted(self._exposures):
             raise BatchfixError(f"exposures must be those of fit, {self._exposures}; got {names}. Pass the same ones.")
         if loads is None or names == self._exposures:
             return loads
@@ -150,9 +154,14 @@ class PeerReader(RowwiseCorrector):
             if membership is None:
                 raise BatchfixError("membership must be passed, since fit was given it; got none.")
             return grouping.of_cells(membership, table.index, table.names, n)
+        named = hasattr(table.source, "columns")
+        by_name = isinstance(self.groups, pd.Series | pd.DataFrame | Mapping)
         if reset:
-            named = hasattr(table.source, "columns")
             self._grouping = grouping.of_columns(self.groups, table.names, named=named)
+        elif named or not by_name:  # an array's columns are those of fit by their position
+            now = grouping.of_columns(self.groups, table.names, named=named)
+            if now.names != self._grouping.names or not np.array_equal(now.codes, self._grouping.codes):
+                raise BatchfixError("groups must be those of fit; got others since. Call fit() again.")
         return self._grouping
 
     def _warn_unlabelled(self, found: Grouping, table: Table) -> None:
@@ -251,7 +260,10 @@ def listed(keys: Any) -> list[Any]:
     """Return one key or several as a list."""
     if keys is None:
         return []
-    return [keys] if isinstance(keys, str | Integral) or not isinstance(keys, Sequence) else list(keys)
+    if isinstance(keys, set | frozenset | Mapping):
+        raise BatchfixError(f"Keys must be one name or a list of names, in an order; got {keys!r}. Write a list.")
+    several = isinstance(keys, Sequence | pd.Index | np.ndarray) and not isinstance(keys, str)
+    return list(keys) if several else [keys]
 
 
 def _refuse_repeated_dates(index: pd.Index | None) -> None:
@@ -263,6 +275,18 @@ def _refuse_repeated_dates(index: pd.Index | None) -> None:
         )
 
 
+def _refuse_long(index: pd.Index | None) -> None:
+    """Refuse a long table whose date is not named: its factors would be compared with each other."""
+    if not isinstance(index, pd.MultiIndex):
+        return
+    clocks = clock_levels(index)
+    if clocks:
+        raise BatchfixError(
+            f"A long table must say which rows are compared; got index levels {list(index.names)!r} and within=None. "
+            f"Name the date's level: within={clocks[0]!r}. To compare the values of each row, use InstanceCorrector."
+        )
+
+
 def _refuse_repeated_pairs(
     table: Table, dates: np.ndarray, by_date: ByDate, keys: list[Key], symbol: list[Key]
 ) -> None:
@@ -270,6 +294,12 @@ def _refuse_repeated_pairs(
     columns = [_coded(table.keys[name]) for name in symbol] or _coded_levels(table.index, keys)
     if not columns:
         return
+    for name, (codes, _) in zip(symbol, columns, strict=False):
+        if len(codes) and codes.min() < 0:
+            raise BatchfixError(
+                f"Every row must have a symbol in {name!r}; got none for {int((codes < 0).sum())} row(s), the first at "
+                f"{int((codes < 0).argmax())}. Fill them in, or leave these rows out."
+            )
     if len(columns) == 1 and _in_step(by_date, columns[0][0]):
         return
     size = len(by_date.edges) - 1

@@ -20,7 +20,7 @@ from ..core.statistics import BatchStatistics
 from ..exceptions import BatchfixError
 from . import columns as kinds
 from . import inputs
-from .tables import Key, plain, refuse_lazy, take_keys
+from .tables import Key, float_types, plain, refuse_lazy, take_keys
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class RowReader(BaseEstimator):
     def _validate(self, source: Any, X: Any, keys: list[Key], *, reset: bool, inverse: bool = False) -> np.ndarray:
         """Numbers as float64 or float32, with names and counts checked against fit."""
         X = plain(X)
-        how = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+        how = {"dtype": float_types(X), "ensure_all_finite": False}
         try:
             unnamed = inverse and not hasattr(X, "columns")  # a pipeline hands arrays back
             if not keys and not unnamed:

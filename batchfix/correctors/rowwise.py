@@ -21,9 +21,7 @@ from ..core import blocks
 from ..core.naming import some
 from ..exceptions import BatchfixError, CopyWarning
 from .notices import warn
-from .tables import Key, is_polars, plain, refuse_lazy, take_keys
-
-FLOATS = [np.float64, np.float32]
+from .tables import Key, float_types, is_polars, plain, refuse_lazy, take_keys
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,9 @@ class RowwiseCorrector(TransformerMixin, BaseEstimator):
         """
         refuse_lazy(X)
         rest, taken = _split(X, list(keys))
-        values = check_array(plain(rest), dtype=FLOATS, ensure_all_finite=False, estimator=self, input_name="X")
+        values = check_array(
+            plain(rest), dtype=float_types(rest), ensure_all_finite=False, estimator=self, input_name="X"
+        )
         names = list(rest.columns) if hasattr(rest, "columns") else [f"x{j}" for j in range(values.shape[1])]
         self._check_columns(X, values.shape[1], keys, reset=reset)
         return Table(values, taken, X.index if isinstance(X, pd.DataFrame) else None, names, X)

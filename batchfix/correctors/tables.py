@@ -23,9 +23,27 @@ def is_polars(X: Any) -> bool:
 
 
 def refuse_lazy(table: Any) -> None:
-    """Refuse what polars has not read yet."""
+    """Refuse what polars has not read yet, and what dask would read whole."""
+    if type(table).__module__.split(".")[0] == "dask":
+        raise BatchfixError(
+            f"A table must be in memory, got a dask {type(table).__name__}. Use batchfix.fit_blocks(corrector, X, ...) "
+            "and batchfix.transform_blocks(corrector, X, ...), which stay lazy, or call .compute() first."
+        )
     if is_polars(table) and type(table).__name__ not in ("DataFrame", "Series"):
         raise BatchfixError(f"A table must be in memory, got a polars {type(table).__name__}. Call .collect() first.")
+
+
+def float_types(X: Any) -> list[Any]:
+    """Float types that X may be read as, the first by default: float32 alone for a table of Float32 columns.
+
+    scikit-learn finds float32 in arrays and in numpy's columns, not in polars' and in pandas' nullable ones.
+    """
+    kinds: set[str] = set()
+    if is_polars(X) and hasattr(X, "schema"):
+        kinds = {str(kind) for kind in X.schema.values()}
+    elif isinstance(X, pd.DataFrame):
+        kinds = {str(kind) for kind in X.dtypes}
+    return [np.float32] if kinds and kinds <= {"Float32", "float32"} else [np.float64, np.float32]
 
 
 def plain(X: Any) -> Any:

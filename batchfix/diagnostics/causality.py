@@ -23,7 +23,7 @@ from sklearn.utils import check_random_state
 
 from ..correctors.times import Times, clock_levels, index_times
 from ..exceptions import BatchfixError
-from .futures import CHANGES, Cut, Run, other_futures
+from .futures import CHANGES, Cut, Run, ShortPastError, other_futures
 from .outputs import Output, first_move
 
 TOLERANCE = 1e-9
@@ -135,7 +135,8 @@ def check_causality(
         The target, cut and perturbed (numbers only) with the rows.
     cuts : int, "all" or sequence, default 5
         How many, evenly between the first and last time, and where values are missing as many more, each where a gap is
-        about to end; all there are; or the last times (without times: numbers of rows) of each past.
+        about to end; all there are; or the last times (without times: numbers of rows) of each past. Of cuts that are
+        not named, those are passed over whose past the transformer refuses, as one that is too short for a window.
     time : str or int, optional
         Column or index level with the times of rows, as in a long panel; of arrays a column position. By default a
         DatetimeIndex or PeriodIndex, else the order of the rows. A panel must name its own.
@@ -199,13 +200,17 @@ def check_causality(
         probes = [probe for probe in probes if probe not in ("missing", "gap")]
     if not (held_out and run.continues):
         probes.remove("held out")
-    given = {
-        "cuts": tuple(shown(cut) for cut in tried),
-        "probes": tuple(probes),
-        "tolerance": float(tolerance),
-        "possible": len(every) - 1,
-    }
-    for k, at in enumerate(tried):
+    named = not isinstance(cuts, int | Integral | str)
+
+    def given() -> dict[str, Any]:
+        return {
+            "cuts": tuple(shown(cut) for cut in tried),
+            "probes": tuple(probes),
+            "tolerance": float(tolerance),
+            "possible": len(every) - 1,
+        }
+
+    for k, at in enumerate(list(tried)):
         later = every[every > at]
         past, last, future, soon = (
             np.flatnonzero(here)
@@ -219,14 +224,19 @@ def check_causality(
         futures = other_futures(
             run, X, y, whole, Cut(k, past, last, future, soon), probes, fixed, check_random_state(random_state)
         )
-        for probe, rows, before, after in futures:
-            moved = first_move(before, after, float(tolerance))
-            if moved:
-                row = moved.pop("row", None)
-                if row is not None:
-                    moved["row"] = X.index[rows[row]] if isinstance(X, pd.DataFrame) else int(rows[row])
-                return Causality(False, **given, probe=probe, cut=shown(at), **moved)
-    return Causality(True, **given)
+        try:
+            for probe, rows, before, after in futures:
+                moved = first_move(before, after, float(tolerance))
+                if moved:
+                    row = moved.pop("row", None)
+                    if row is not None:
+                        moved["row"] = X.index[rows[row]] if isinstance(X, pd.DataFrame) else int(rows[row])
+                    return Causality(False, **given(), probe=probe, cut=shown(at), **moved)
+        except ShortPastError:
+            tried.remove(at)
+            if named or not tried:
+                raise
+    return Causality(True, **given())
 
 
 def _fixed(X: Any, time: Any, labels: Any) -> set[Any]:

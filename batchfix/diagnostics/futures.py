@@ -20,6 +20,11 @@ from sklearn.utils import _safe_indexing, get_tags
 from ..exceptions import BatchfixError
 from .outputs import Output, as_output
 
+
+class ShortPastError(BatchfixError):
+    """The transformer does not run on so few rows, which need not be its fault."""
+
+
 Changed = Callable[[np.ndarray], np.ndarray]
 
 
@@ -54,7 +59,7 @@ class Run:
             out = self._apply(X, y, params)
         except Exception as error:
             if rows is not None:
-                raise BatchfixError(
+                raise ShortPastError(
                     f"The transformer must run on the rows up to each cut; of the first {len(rows)} it said: {error} "
                     "Choose later cuts."
                 ) from error

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ..correctors.tables import NUMERIC_OBJECTS
 from ..exceptions import BatchfixError
 
 
@@ -36,6 +37,8 @@ def as_output(out: Any, n: int) -> Output:
     values = out.toarray() if sparse.issparse(out) else out
     values = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
     values = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
+    if values.dtype == object and pd.api.types.infer_dtype(values.ravel(), skipna=True) in NUMERIC_OBJECTS:
+        values = np.where(pd.isna(values), np.nan, values).astype(np.float64)  # nullable columns
     if len(values) != n:
         raise BatchfixError(f"The output must have a row for each row of X; got {len(values)} rows for {n}.")
     return Output(values, list(range(values.shape[1])) if columns is None else columns)

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
-from batchfix import GroupCorrector
+from batchfix import GroupCorrector, InstanceCorrector
 from batchfix.core.robust import MAD_TO_SIGMA
 from batchfix.exceptions import BatchfixError, BatchfixWarning, CopyWarning, MergeError, MissingLabelError
 
@@ -1480,3 +1480,128 @@ def test_weights_of_a_long_table_are_found_by_its_index():
     model = GroupCorrector(within="date", by="sector")
     want = model.fit_transform(long, weights=cap.to_numpy())
     assert_allclose(model.fit_transform(long, weights=cap.sample(frac=1.0, random_state=0)), want, rtol=1e-13)
+
+
+# ---- what is never taken in silence
+
+
+def test_truth_values_and_numbers_are_not_one_group():
+    X = np.arange(8.0).reshape(2, 4)
+    for labels in ([1, True, 2, 2], [np.int64(1), True, 2, 2], [1, np.True_, 2, 2], [0, False, 2.0, None]):
+        with pytest.raises(BatchfixError, match="True or False among numbers"):
+            GroupCorrector(labels).fit(X)
+        with pytest.raises(BatchfixError, match="True or False among numbers"):
+            GroupCorrector(pd.Series(labels, dtype=object)).fit(X)
+    assert GroupCorrector([True, False, True, True]).fit(X).group_names_.tolist() == ["False", "True"]
+    assert GroupCorrector(["1", 2, "x", "x"]).fit(X).group_names_.tolist() == ["1", "2", "x"]
+
+
+def test_dates_of_two_kinds_do_not_part_a_day():
+    table = pd.DataFrame({"date": [pd.Timestamp("2024-01-01"), "2024-01-01"] * 2, "x": [1.0, 2, 3, 5]})
+    with pytest.raises(BatchfixError, match=r"dates such as .* among text"):
+        GroupCorrector(within="date").fit(table)
+
+
+def test_a_long_table_is_not_taken_for_a_wide_one():
+    long = make_long(3)[FACTORS]
+    with pytest.raises(BatchfixError, match=r"long table must say.*within='date'.*InstanceCorrector"):
+        GroupCorrector().fit(long)
+    assert InstanceCorrector().fit_transform(long).shape == long.shape
+
+
+def test_ranks_of_residuals_do_not_know_the_scale_of_their_group():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5, 12)) * np.repeat([1.0, 10.0, 0.1], 4)
+    groups = [[0] * 12, ["a"] * 4 + ["b"] * 4 + [None] * 4]
+    exposures = {"size": rng.normal(size=12)}
+    found = [
+        GroupCorrector(groups, method="rank", scale=scale).fit_transform(X, exposures=exposures)
+        for scale in ("std", "mad", None)
+    ]
+    assert np.isfinite(found[0]).all()
+    assert_array_equal(found[0], found[1])
+    assert_array_equal(found[0], found[2])
+
+
+def test_exposures_whose_names_are_one_as_text_are_refused():
+    X = np.arange(8.0).reshape(2, 4) ** 2
+    with pytest.raises(BatchfixError, match="different names as text; got 1 and '1'"):
+        GroupCorrector().fit(X, exposures={1: np.arange(4.0), "1": np.ones(4)})
+
+
+def test_parameters_changed_after_fit_are_not_passed_over():
+    wide = make_wide()
+    model = GroupCorrector(SECTORS).fit(wide)
+    with pytest.raises(BatchfixError, match="groups must be those of fit"):
+        model.set_params(groups=SECTORS[::-1].copy()).transform(wide)
+    exposures = {"size": np.arange(9.0)}
+    model = GroupCorrector(SECTORS, neutralize=["size"]).fit(wide, exposures=exposures)
+    with pytest.raises(BatchfixError, match="got leave_one_out=True"):
+        model.set_params(leave_one_out=True).transform(wide, exposures=exposures)
+    named = pd.DataFrame(wide.to_numpy(), columns=[*wide.columns[:-1], "mean(Tech)"])
+    model = GroupCorrector(SECTORS).fit(named)
+    with pytest.raises(BatchfixError, match="names of their own"):
+        model.set_params(return_group_stats=True).transform(named)
+
+
+@pytest.mark.parametrize("shrinkage", [None, "eb"])
+def test_a_fit_that_fails_leaves_all_as_it_was(shrinkage):
+    wide = make_wide()
+    model = GroupCorrector(SECTORS, shrinkage=shrinkage).fit(wide)
+    before = model.transform(wide)
+    spoilt = wide.copy()
+    spoilt.iloc[0, 0] = np.inf
+    with pytest.raises(BatchfixError, match="finite"):
+        model.set_params(groups=SECTORS[::-1].copy()).fit(spoilt)
+    pd.testing.assert_frame_equal(model.set_params(groups=SECTORS).transform(wide), before)
+
+
+def test_infinity_is_named_with_its_place():
+    wide = make_wide()
+    wide.iloc[2, 3] = np.inf
+    with pytest.raises(BatchfixError, match=r"row 2.*column 3|column 3.*row 2|row 2"):
+        GroupCorrector(SECTORS).fit_transform(wide)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"within": {"date"}}, "one name or a list of names"),
+        ({"within": "date", "by": "sector", "symbol": "symbol"}, "must have a symbol in 'symbol'; got none for 1"),
+    ],
+)
+def test_keys_are_names_and_symbols_are_there(keys, says):
+    table = make_long(3).reset_index()
+    table.loc[4, "symbol"] = None
+    with pytest.raises(BatchfixError, match=says):
+        GroupCorrector(**keys).fit(table[["date", "symbol", "sector", *FACTORS]])
+
+
+def test_wrong_labels_and_weights_are_one_sentence():
+    wide = make_wide()
+    with pytest.raises(BatchfixError, match=r"got \['a', 1\]"):
+        GroupCorrector({wide.columns[0]: ["a", 1]}).fit(wide)
+    with pytest.raises(BatchfixError, match="rows of one length"):
+        GroupCorrector(SECTORS).fit(wide, weights=[[1], [1, 2]])
+
+
+@pytest.mark.parametrize("kind", ["polars", "nullable"])
+@pytest.mark.parametrize("model", [GroupCorrector(["u", "u", "v"]), InstanceCorrector()], ids=["groups", "rows"])
+def test_float32_of_any_table_stays(kind, model):
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32), columns=list("abc"))
+    out = model.fit_transform(pl.from_pandas(table) if kind == "polars" else table.convert_dtypes())
+    assert np.asarray(out).dtype == np.float32
+
+
+def test_a_polars_table_of_levels_is_read_by_position():
+    X = pl.DataFrame(np.random.default_rng(0).normal(size=(4, 4)), schema=list("abcd"))
+    levels = pl.DataFrame({"sector": ["u", "u", "v", "v"], "industry": ["p", "q", "r", "r"]})
+    found = GroupCorrector(levels).fit_transform(X)
+    wanted = GroupCorrector([["u", "u", "v", "v"], ["p", "q", "r", "r"]]).fit_transform(X.to_numpy())
+    assert_array_equal(np.asarray(found), wanted)
+
+
+def test_parameters_that_mean_the_same_merge():
+    wide = make_wide()
+    one = GroupCorrector(SECTORS, winsorize=(0.1, 0.9), ddof=1).fit(wide)
+    assert one.merge(GroupCorrector(SECTORS, winsorize=[0.1, 0.9], ddof=1.0).fit(wide)).group_names_.size

@@ -463,7 +463,7 @@ class Unready(Leak):
         (lambda: check_causality(lambda x: x[::2], X), ("row for each row", "40 rows for 80")),
         (lambda: check_causality(lambda x: RNG.normal(size=x.shape), X), ("same each time", "random_state")),
         (
-            lambda: check_causality(CausalCorrector("rolling", length=40), X),
+            lambda: check_causality(CausalCorrector("rolling", length=40), X, cuts=[20, 60]),
             ("up to each cut", "window of 40 rows", "later cuts"),
         ),
         (lambda: check_causality(StandardScaler(), WIDE.set_axis(DAYS.where(np.arange(N) != 3))), ("NaT", "row 3")),
@@ -474,3 +474,21 @@ def test_wrong_use_says_what_must_hold_and_what_came(make, words):
         make()
     for word in words:
         assert word in str(caught.value)
+
+
+def test_cuts_whose_past_is_too_short_are_passed_over_unless_they_are_named():
+    model = CausalCorrector("rolling", length=40)
+    found = check_causality(model, X)
+    assert found
+    assert min(found.cuts) >= 40
+    assert len(check_causality(model, X, cuts="all").cuts) == len(X) - 40
+    with pytest.raises(BatchfixError, match="Choose later cuts"):
+        check_causality(model, X[:41], cuts=[39])
+
+
+def test_what_moves_in_a_nullable_table_is_named_by_row_and_column():
+    table = pd.DataFrame(X, columns=list("abc")).convert_dtypes()
+    found = check_causality(lambda t: t - t.mean(), table)
+    assert not found
+    assert (found.row, found.column) == (0, "a")
+    assert found.before is not None
