@@ -14,13 +14,12 @@ import importlib.util
 import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from measuring import growth, seconds
 
 from batchfix import ComBat
 
@@ -61,12 +60,6 @@ def peers() -> dict[str, Callable[[np.ndarray, np.ndarray], object]]:
     return found
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def time_size(size: str, rounds: int, with_peers: bool) -> None:
     X, batch, keep = make(size)
     into, work = np.zeros_like(X), X.copy()
@@ -95,26 +88,14 @@ def time_size(size: str, rounds: int, with_peers: bool) -> None:
         print(f"    {name:20s} {statistics.median(values):7.2f}   ({min(values):.2f} .. {max(values):.2f})")
 
 
-def resident(field: str) -> float:
-    """Bytes resident in this process: VmRSS now, VmHWM at the peak (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return float(line.split()[1]) * 1024
-
-
-def forget_peak() -> float:
-    """Start the peak anew, and return what is resident now."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return resident("VmRSS")
-
-
 def memory_here(size: str, kind: str) -> None:
     """Print the growth of the peak in this process, in outputs."""
     X, batch, keep = make(size)
     ComBat().fit_transform(X[:100], batch=batch[:100])  # what is loaded on first use is not the correction's
     kept = {"keep": keep} if kind == "kept" else {}
-    before = forget_peak()
-    ComBat(copy=kind != "in place").fit(X, batch=batch, **kept).transform(X, batch=batch, **kept)
-    print((resident("VmHWM") - before) / X.nbytes)
+    model = ComBat(copy=kind != "in place")
+    grown, _ = growth(lambda: model.fit(X, batch=batch, **kept).transform(X, batch=batch, **kept))
+    print(grown / X.nbytes)
 
 
 def memory(size: str) -> None:
@@ -131,10 +112,8 @@ def nonparametric() -> None:
     rng = np.random.default_rng(0)
     X, batch = rng.standard_normal((57, 22283)), np.repeat(np.arange(5), [11, 18, 4, 5, 19])
     ComBat(parametric=False).fit_transform(X[:, :50], batch=batch)
-    before = forget_peak()
-    took = seconds(lambda: ComBat(parametric=False).fit_transform(X, batch=batch))
-    more = (resident("VmHWM") - before) / 1e6
-    print(f"non-parametric 57 x 22283: {took:.1f} s (asked 30), {more:.0f} MB more (asked 200)")
+    more, took = growth(lambda: seconds(lambda: ComBat(parametric=False).fit_transform(X, batch=batch)))
+    print(f"non-parametric 57 x 22283: {took:.1f} s (asked 30), {more / 1e6:.0f} MB more (asked 200)")
 
 
 def main() -> None:

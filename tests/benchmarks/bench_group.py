@@ -11,15 +11,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from measuring import Job, against_copy, alone, growth
 
 from batchfix import GroupCorrector, InstanceCorrector
 from batchfix.core.peers import Levels
@@ -30,8 +25,6 @@ GOALS = {"z-score, fixed groups": 6.5, "z-score, groups of cells": 11.0, "z-scor
 """Times of a copy, at most, at 2500x3000 with 11 groups and 5 % missing."""
 
 MEMORY = ["fixed groups, corrector", "groups of cells, corrector", "z-score, long table"]
-
-Job = Callable[[], object]
 
 
 class Market:
@@ -125,56 +118,18 @@ def peers(market: Market) -> dict[str, Job]:
     return found
 
 
-def seconds(run: Job) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def time_all(market: Market, size: str, rounds: int, with_peers: bool, only: list[str]) -> None:
     todo = jobs(market) | (peers(market) if with_peers else {})
-    todo = {name: job for name, job in todo.items() if not only or name in only}
-    ratios: dict[str, list[float]] = {name: [] for name in todo}
-    floors = []
-    for count in range(rounds + 1):
-        for name, job in todo.items():
-            floor = seconds(market.X.copy)
-            taken = seconds(job)
-            if count:  # the first round warms up
-                floors.append(floor)
-                ratios[name].append(taken / floor)
     print(f"{size}, {market.n_groups} groups, ratios to a copy into a fresh array")
-    for name, found in ratios.items():
-        goal = f"; asked {GOALS[name]}" if name in GOALS else ""
-        print(f"    {name:28s} {statistics.median(found):7.2f}   ({min(found):.2f} .. {max(found):.2f}){goal}")
-    print(f"    copy {statistics.median(floors) * 1e3:.1f} ms")
-
-
-def resident(field: str) -> float:
-    """Bytes resident in this process: VmRSS now, VmHWM at the peak (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return float(line.split()[1]) * 1024
+    against_copy({name: job for name, job in todo.items() if not only or name in only}, market.X, rounds, GOALS)
 
 
 def memory_here(size: str, n_groups: int, name: str) -> None:
     """Print the growth of the peak in this process, in outputs."""
-    small = Market("50x20", n_groups)
-    jobs(small)[name]()  # what is loaded on first use is not the function's
+    jobs(Market("50x20", n_groups))[name]()  # what is loaded on first use is not the function's
     market = Market(size, n_groups)
-    job = jobs(market)[name]
-    Path("/proc/self/clear_refs").write_text("5")  # start the peak anew
-    before = resident("VmRSS")
-    out = job()
-    print((resident("VmHWM") - before) / market.X.nbytes)
-    del out
-
-
-def memory(size: str, n_groups: int, only: list[str]) -> None:
-    print(f"{size}, growth of the peak, in outputs, the output among them")
-    for name in only or MEMORY:
-        command = [sys.executable, __file__, "--size", size, "--groups", str(n_groups), "--memory-of", name]
-        share = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        print(f"    {name:28s} {share:6.3f}")
+    grown, _ = growth(jobs(market)[name])
+    print(grown / market.X.nbytes)
 
 
 def main() -> None:
@@ -191,7 +146,9 @@ def main() -> None:
         return
     market = Market(arguments.size, arguments.groups)
     time_all(market, arguments.size, arguments.rounds, arguments.peers, arguments.only)
-    memory(arguments.size, arguments.groups, arguments.only)
+    print(f"{arguments.size}, growth of the peak, in outputs, the output among them")
+    options = ("--size", arguments.size, "--groups", str(arguments.groups))
+    alone(__file__, arguments.only or MEMORY, *options)
 
 
 if __name__ == "__main__":

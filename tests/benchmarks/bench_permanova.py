@@ -16,9 +16,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+from measuring import growth
 
 from batchfix.diagnostics.anova import permanova
 
@@ -92,20 +92,11 @@ def time_all(size: str, rounds: int, with_peer: bool) -> None:
         print(f"    scikit-bio takes {ratio:.0f} times ours; asked {GOAL_RATIO}")
 
 
-def resident(field: str) -> float:
-    """Bytes resident in this process: VmRSS now, VmHWM at the peak (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return float(line.split()[1]) * 1024
-
-
 def memory_here(size: str) -> None:
     """Print the growth of the peak in this process, and the seconds taken."""
     X, batch = make(size)
     permanova(X[:100], batch[:100], permutations=9)  # what is loaded on first use is not the function's
-    Path("/proc/self/clear_refs").write_text("5")  # start the peak anew
-    before = resident("VmRSS")
-    took = cpu_seconds(lambda: permanova(X, batch, random_state=0))
-    print(resident("VmHWM") - before, took)
+    print(*growth(lambda: cpu_seconds(lambda: permanova(X, batch, random_state=0))))
 
 
 def main() -> None:

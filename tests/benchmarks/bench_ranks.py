@@ -13,20 +13,14 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+from measuring import Job, alone, growth, seconds
 
 from batchfix.core.neutralize import neutralize
 from batchfix.core.ranks import grouped_gauss_rank, grouped_rank
 
 MISSING = 0.05
-
-Job = Callable[[], object]
 
 
 def make(size: str, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -66,12 +60,6 @@ def by_lstsq(X: np.ndarray, codes: np.ndarray, groups: int, exposures: np.ndarra
         design = np.column_stack([dummies[seen], z[seen]])
         result[seen] = x[seen] - design @ np.linalg.lstsq(design, x[seen], rcond=None)[0]
     return out
-
-
-def seconds(run: Job) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def compare(title: str, floor: Job, jobs: dict[str, Job], rounds: int) -> None:
@@ -120,27 +108,16 @@ def time_all(size: str, groups: int, rounds: int, with_peers: bool) -> None:
     neutral = {name: job for name, job in ours.items() if "exposure" in name}
     compare("lstsq, date by date", lambda: by_lstsq(X, codes, groups, exposures), neutral, rounds)
     print("  growth of the peak, in outputs; asked 1.2")
-    for name in ours:
-        command = [sys.executable, __file__, "--size", size, "--groups", str(groups), "--memory-of", name]
-        share = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        print(f"    {name:32s} {share:6.3f}")
-
-
-def resident(field: str) -> float:
-    """Bytes resident in this process: VmRSS now, VmHWM at the peak (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return float(line.split()[1]) * 1024
+    alone(__file__, ours, "--size", size, "--groups", str(groups))
 
 
 def memory_here(size: str, groups: int, name: str) -> None:
     """Print the growth of the peak in this process, in outputs."""
     jobs("64x64", groups)[name]()  # what is loaded on first use is not the function's
     job = jobs(size, groups)[name]
-    Path("/proc/self/clear_refs").write_text("5")  # start the peak anew
-    before = resident("VmRSS")
-    out = job()
+    grown, out = growth(job)
     largest = max(out, key=lambda a: a.nbytes) if isinstance(out, tuple) else out
-    print((resident("VmHWM") - before) / largest.nbytes)  # type: ignore[attr-defined]  # arrays
+    print(grown / largest.nbytes)  # type: ignore[attr-defined]  # arrays
 
 
 def main() -> None:

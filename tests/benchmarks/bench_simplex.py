@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import numpy as np
+from measuring import against_copy, alone, growth
 
 from batchfix.core.balances import ilr, ilr_inv
 from batchfix.core.log_ratios import alr, clr, clr_inv, rclr
@@ -28,6 +25,8 @@ from batchfix.core.zeros import HalfMinimum, MultiplicativeReplacement
 
 GOALS = {"clr": 1.5, "ilr": 6.0}
 """Times of a copy, at most, at 10000x5000 with two threads."""
+
+MEMORY = ["clr", "clr, in place", "clr, float32", "ilr", "ilr_inv", "half minimum"]
 
 Job = Callable[[np.ndarray], np.ndarray]
 
@@ -85,37 +84,17 @@ def peers(X: np.ndarray) -> dict[str, tuple[Job, np.ndarray]]:
     return {"scikit-bio clr": (composition.clr, X), "scikit-bio ilr": (composition.ilr, X)}
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def time_all(size: str, rounds: int, with_peers: bool, only: list[str]) -> None:
     X = make(size)
     todo = jobs(X) | (peers(X) if with_peers else {})
-    todo = {name: job for name, job in todo.items() if not only or name in only}
+    work = X.copy()
+    runs = {
+        name: partial(function, work if "in place" in name else given)
+        for name, (function, given) in todo.items()
+        if not only or name in only
+    }
     print(f"{size}, ratios to a copy into a fresh array")
-    for name, (function, given) in todo.items():
-        ratios, floors = [], []
-        for count in range(rounds + 1):
-            again = given.copy(order="K") if "in place" in name else given
-            floor = seconds(X.copy)
-            ratio = seconds(lambda function=function, again=again: function(again)) / floor
-            if count:  # the first round warms up
-                floors.append(floor)
-                ratios.append(ratio)
-        goal = f"; asked {GOALS[name]}" if name in GOALS else ""
-        print(
-            f"    {name:22s} {statistics.median(ratios):7.2f}   ({min(ratios):.2f} .. {max(ratios):.2f})"
-            f"   copy {statistics.median(floors) * 1e3:.0f} ms{goal}"
-        )
-
-
-def resident(field: str) -> float:
-    """Bytes resident in this process: VmRSS now, VmHWM at the peak (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return float(line.split()[1]) * 1024
+    against_copy(runs, X, rounds, GOALS, prepare=partial(np.copyto, work, X))
 
 
 def memory_here(size: str, name: str) -> None:
@@ -123,18 +102,8 @@ def memory_here(size: str, name: str) -> None:
     X = make(size)
     function, given = jobs(X)[name]
     function(given[:100].copy())  # what is loaded on first use is not the function's
-    Path("/proc/self/clear_refs").write_text("5")  # start the peak anew
-    before = resident("VmRSS")
-    out = function(given)
-    print((resident("VmHWM") - before) / out.nbytes)
-
-
-def memory(size: str, only: list[str]) -> None:
-    print(f"{size}, growth of the peak, in outputs; asked 1.1")
-    for name in only or ["clr", "clr, in place", "clr, float32", "ilr", "ilr_inv", "half minimum"]:
-        command = [sys.executable, __file__, "--size", size, "--memory-of", name]
-        share = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        print(f"    {name:22s} {share:6.3f}")
+    grown, out = growth(partial(function, given))
+    print(grown / out.nbytes)  # type: ignore[attr-defined]  # an array
 
 
 def main() -> None:
@@ -149,7 +118,8 @@ def main() -> None:
         memory_here(arguments.size, arguments.memory_of)
         return
     time_all(arguments.size, arguments.rounds, arguments.peers, arguments.only)
-    memory(arguments.size, arguments.only)
+    print(f"{arguments.size}, growth of the peak, in outputs; asked 1.1")
+    alone(__file__, arguments.only or MEMORY, "--size", arguments.size)
 
 
 if __name__ == "__main__":

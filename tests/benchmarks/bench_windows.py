@@ -10,15 +10,10 @@ process of its own, in units of the output (Linux).
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from measuring import Job, against_copy, alone, growth
 
 from batchfix import CausalCorrector
 from batchfix.core.causal import standardize
@@ -38,8 +33,6 @@ WINDOWS = {
     "clip 20": Window(bridge=Bridge(), short=Window(length=20)),
 }
 
-Job = Callable[[], object]
-
 
 def make(size: str) -> np.ndarray:
     """Normal values with 5 % missing, float64, dates x stocks."""
@@ -52,7 +45,13 @@ def make(size: str) -> np.ndarray:
 
 def pass_of(X: np.ndarray, window: Window) -> Job:
     """The pass from nothing, into fresh memory."""
-    return lambda: standardize(X, window, window.start(X.shape[1]), np.empty_like(X))
+
+    def run() -> np.ndarray:
+        out = np.empty_like(X)
+        standardize(X, window, window.start(X.shape[1]), out)
+        return out
+
+    return run
 
 
 def jobs(X: np.ndarray) -> dict[str, Job]:
@@ -81,57 +80,20 @@ def peers(X: np.ndarray) -> dict[str, Job]:
     }
 
 
-def seconds(run: Job) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def time_all(size: str, rounds: int, with_peers: bool, only: list[str]) -> None:
     X = make(size)
     todo = jobs(X) | (peers(X) if with_peers else {})
     print(f"{size}, ratios to a copy into a fresh array")
-    for name, run in todo.items():
-        if only and name not in only:
-            continue
-        ratios, floors = [], []
-        for count in range(rounds + 1):
-            floor = seconds(X.copy)
-            ratio = seconds(run) / floor
-            if count:  # the first round warms up
-                floors.append(floor)
-                ratios.append(ratio)
-        goal = f"; asked {GOALS[name]}" if name in GOALS else ""
-        print(
-            f"    {name:28s} {statistics.median(ratios):7.2f}   ({min(ratios):.2f} .. {max(ratios):.2f})"
-            f"   copy {statistics.median(floors) * 1e3:.1f} ms{goal}"
-        )
-
-
-def resident(field: str) -> float:
-    """Bytes resident in this process: VmRSS now, VmHWM at the peak (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return float(line.split()[1]) * 1024
+    against_copy({name: run for name, run in todo.items() if not only or name in only}, X, rounds, GOALS)
 
 
 def memory_here(size: str, name: str) -> None:
-    """Print the growth of the peak in this process, in outputs."""
+    """Print the growth of the peak in this process beside the output, in outputs."""
     X, window = make(size), WINDOWS[name]
     small = X[:300, :8].copy()
     standardize(small, window, window.start(8), small)  # what is loaded on first use is not the pass's
-    Path("/proc/self/clear_refs").write_text("5")  # start the peak anew
-    before = resident("VmRSS")
-    out = np.empty_like(X)
-    standardize(X, window, window.start(X.shape[1]), out)
-    print((resident("VmHWM") - before) / out.nbytes - 1)
-
-
-def memory(size: str, only: list[str]) -> None:
-    print(f"{size}, growth of the peak, in outputs; asked {MEMORY_GOAL} beside the output")
-    for name in [name for name in WINDOWS if not only or name in only]:
-        command = [sys.executable, __file__, "--size", size, "--memory-of", name]
-        share = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        print(f"    {name:28s} {share:6.3f}")
+    grown, _ = growth(pass_of(X, window))
+    print(grown / X.nbytes - 1)
 
 
 def main() -> None:
@@ -146,7 +108,9 @@ def main() -> None:
         memory_here(arguments.size, arguments.memory_of)
         return
     time_all(arguments.size, arguments.rounds, arguments.peers, arguments.only)
-    memory(arguments.size, arguments.only)
+    print(f"{arguments.size}, growth of the peak, in outputs; asked {MEMORY_GOAL} beside the output")
+    names = [name for name in WINDOWS if not arguments.only or name in arguments.only]
+    alone(__file__, names, "--size", arguments.size)
 
 
 if __name__ == "__main__":
