@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from ..adapters.tables import MISSING, Table, check_output, read_header, read_text, write_table
-from ..core.naming import some
+from ..core.naming import nearest, some
 from ..exceptions import AlignmentError
 from .labels import label
 from .names import InputError, check_name, split
 from .reading import read_numbers
 from .summary import count, wrote
 from .terminal import progress_bar
+
+ZONE = re.compile(r"\d[T ]\d.*(Z|[+-]\d\d:?(\d\d)?)\s*$")
 
 OF_BATCHES = (
     *("batch", "keep", "keep_factor", "keep_number", "nuisance", "nuisance_factor", "nuisance_number"),
@@ -42,18 +45,30 @@ def add_peer_options(parser: argparse.ArgumentParser) -> None:
         "--by", metavar="COLUMNS", action="append", help="with --within: columns of groups, coarse to fine"
     )
     parser.add_argument(
+        "--symbol",
+        metavar="COLUMN",
+        help="with --within: the column that tells a date's rows apart (the first column, if it is not that of dates), "
+        "each of which a date has once",
+    )
+    parser.add_argument(
         "--group-stats", action="store_true", help="with sector-...: append what was removed, as mean(Tech), ..."
     )
 
 
 def check_peer_options(args: argparse.Namespace, *, sectors: bool) -> None:
     """Refuse options that a method would pass over in silence."""
-    options = {"--groups": args.groups, "--within": args.within, "--by": args.by}
+    options = {"--groups": args.groups, "--within": args.within, "--by": args.by, "--symbol": args.symbol}
     given = [name for name, value in options.items() if value] + ["--group-stats"] * args.group_stats
     if given and not sectors:
         raise InputError(f"{given[0]} needs a method sector-..., and the method is {args.method}; choose one")
-    if args.by and not args.within:
-        raise InputError("--by names groups of a long table and needs --within, the column of dates; name it")
+    for name in ("--by", "--symbol"):
+        if options[name] and not args.within:
+            raise InputError(f"{name} names keys of a long table and needs --within, the column of dates; name it")
+    if sectors and not args.groups and not args.within:
+        raise InputError(
+            f"--method {args.method} compares members of a group and needs --groups, a table of the columns' groups "
+            "(of a long table: --within, the column of dates, and --by); to compare whole rows choose a method row-..."
+        )
     if args.groups and args.within:
         raise InputError(
             "--groups is for wide tables (a column a stock) and --within for long ones (a row a date and stock); give "
@@ -88,7 +103,8 @@ def run_peers(args: argparse.Namespace, make: Any) -> None:
     if long:
         cells = {name: _column(table, name) for name in keys}
         values = pd.concat([pd.DataFrame(cells), values], axis=1)
-        options |= {"within": args.within, "by": keys[1:] or None}
+        options |= {"within": args.within, "by": split(args.by, header) or None, "symbol": args.symbol}
+        _check_pairs(args, table)
     else:
         values.index = pd.Index(table.ids)
         if args.groups is not None:
@@ -112,7 +128,9 @@ def run_history(args: argparse.Namespace, make: Any) -> None:
     table = read_numbers(args.input, ignored)
     _check_columns(args, table)
     try:
-        times = pd.DatetimeIndex(pd.to_datetime(table.ids, format="ISO8601"))
+        times = pd.DatetimeIndex(
+            pd.to_datetime(table.ids, format="ISO8601", utc=True if _all_zoned(table.ids) else None)
+        )
     except ValueError:
         raise InputError(
             f"--method {args.method} needs dates (2026-01-31) in the first column of {args.input!r}, and it holds "
@@ -125,6 +143,11 @@ def run_history(args: argparse.Namespace, make: Any) -> None:
     print(wrote(args.output, existed))
 
 
+def _all_zoned(dates: list[str]) -> bool:
+    """Whether every time says how far from Greenwich it is: these may differ, as summers do."""
+    return all(ZONE.search(date) for date in dates)
+
+
 def _check_columns(args: argparse.Namespace, table: Table) -> None:
     if not table.number_columns:
         raise InputError(f"{args.input!r} must have columns of measurements, and all are named otherwise; name fewer")
@@ -132,11 +155,29 @@ def _check_columns(args: argparse.Namespace, table: Table) -> None:
 
 def _keys(args: argparse.Namespace, header: list[str]) -> list[str]:
     """The date's column, then those of groups."""
-    keys = [args.within, *split(args.by, header)]
+    keys = [args.within, *split(args.by, header), *([args.symbol] if args.symbol else [])]
     for name in keys:
-        if name != header[0]:  # dates may well be the first column
-            check_name(name, header, args.input)
+        if name not in header:  # the first column may well be one of them
+            raise InputError(
+                f"{args.input!r} must have the columns you name, and has no {name!r}{nearest(name, header)}; its "
+                f"columns are {some(header, 8)}"
+            )
     return keys
+
+
+def _check_pairs(args: argparse.Namespace, table: Table) -> None:
+    """Refuse a row that is there twice: one date, and one id in the first column."""
+    if args.symbol or args.within == table.id_name:
+        return
+    pairs = pd.DataFrame({"id": table.ids, "date": table.text[args.within]})
+    twice = pairs.duplicated()
+    if twice.any():
+        name, date = pairs[twice.to_numpy()].iloc[0]
+        raise InputError(
+            f"each row of {args.input!r} must be another date or another {table.id_name or 'id'}, and {name!r} of "
+            f"{date!r} is there twice ({count(int(twice.sum()), 'row')} too many); drop them, or name what tells rows "
+            "apart with --symbol"
+        )
 
 
 def _column(table: Table, name: str) -> Any:

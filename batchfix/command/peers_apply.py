@@ -64,7 +64,7 @@ def apply_peers(args: argparse.Namespace, saved: SavedModel, header: list[str], 
 
 def _label_columns(corrector: Any) -> list[str]:
     """Columns of dates, groups and symbols, which are no features."""
-    named = [getattr(corrector, name, None) for name in ("within", "time", "by")]
+    named = [getattr(corrector, name, None) for name in ("within", "time", "by", "symbol")]
     keys = [key for each in named if each is not None for key in ([each] if np.ndim(each) == 0 else list(each))]
     if any(not isinstance(key, str) for key in keys):
         raise InputError(f"the model must tell rows by named columns, and does by {some(keys)}; use it from Python")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,3 +115,43 @@ def test_what_will_not_do(
         assert word in err
     with pytest.raises(FileNotFoundError):
         read()
+
+
+def test_groups_must_be_named(market: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for method in METHODS:
+        assert correct(f"r.csv -o out.csv --method {method}") == 2
+        said = capsys.readouterr().err
+        assert "needs --groups" in said
+        assert "row-..." in said
+
+
+def test_rows_of_a_long_table_are_there_once(market: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    table = market.panel().reset_index()[["symbol", "date", "sector", "return"]]
+    pd.concat([table, table.iloc[[5]]]).to_csv("twice.csv", index=False)
+    assert correct("twice.csv -o out.csv --method sector-zscore --within date --by sector") == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in ("is there twice", "1 row too many", "--symbol"))
+    table.insert(0, "row", range(len(table)))
+    options = "-o out.csv --method sector-zscore --within date --by sector --symbol symbol"
+    pd.concat([table, table.iloc[[5]].assign(row=-1)]).to_csv("twice.csv", index=False)
+    assert correct(f"twice.csv {options}") == 2
+    assert "one row a symbol" in capsys.readouterr().err
+    table.to_csv("once.csv", index=False)
+    assert correct(f"once.csv {options} --save-model m.batchfix") == 0
+    wanted = GroupCorrector(within="date", by="sector", symbol="symbol").fit_transform(table.drop(columns="row"))
+    np.testing.assert_allclose(pd.read_csv("out.csv")["return"], wanted["return"], rtol=1e-12, atol=1e-15)
+    assert main(["apply", "once.csv", "--model", "m.batchfix", "-o", "again.csv"]) == 0
+    assert Path("again.csv").read_text() == Path("out.csv").read_text()
+
+
+def test_the_first_column_is_named_among_the_nearest(market: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert correct("p.csv -o out.csv --method sector-zscore --within datee --by sector") == 2
+    assert "did you mean 'date'" in capsys.readouterr().err
+
+
+def test_times_may_change_their_distance_from_greenwich(market: Any) -> None:
+    index = pd.date_range("2024-03-06 16:00", periods=6, tz="America/New_York", freq="B")
+    table = pd.DataFrame({"x": [1.0, 2, 4, 8, 16, 32]}, index=index)
+    table.to_csv("zoned.csv")
+    assert correct("zoned.csv -o out.csv --method history-zscore") == 0
+    np.testing.assert_allclose(read().to_numpy(), CausalCorrector().fit_transform(table).to_numpy(), rtol=1e-12)
