@@ -42,7 +42,7 @@ def float_types(X: Any) -> list[Any]:
     if is_polars(X) and hasattr(X, "schema"):
         kinds = {str(kind) for kind in X.schema.values()}
     elif isinstance(X, pd.DataFrame):
-        kinds = {str(kind) for kind in X.dtypes}
+        kinds = {str(kind) for kind in set(X.dtypes)}
     return [np.float32] if kinds and kinds <= {"Float32", "float32"} else [np.float64, np.float32]
 
 
@@ -112,8 +112,9 @@ def _plain_frame(X: pd.DataFrame) -> pd.DataFrame:
     if thin:
         raise BatchfixError(f"Sparse columns must be made dense first, got {thin[0]!r}. Use X.sparse.to_dense().")
     text, objects = [], {}
-    for c, dtype in X.dtypes.items():
-        if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
+    numbers = {d for d in set(X.dtypes) if pd.api.types.is_numeric_dtype(d) or pd.api.types.is_bool_dtype(d)}
+    for c, dtype in X.dtypes.items() if len(numbers) < len(set(X.dtypes)) else ():
+        if dtype in numbers:
             continue
         if pd.api.types.is_object_dtype(dtype) and pd.api.types.infer_dtype(X[c], skipna=True) in NUMERIC_OBJECTS:
             objects[c] = _plain_objects(X[c].to_numpy()).astype(np.float64)
