@@ -395,3 +395,17 @@ def test_two_sites_share_moments_and_never_rows():
     at_a = np.isin(table.labels["batch"], ["a", "b"])
     site_a, site_b = (table.part(rows).partly(ComBat()) for rows in (at_a, ~at_a))
     assert_same(site_a.merge(site_b), table.fit(ComBat()), table)
+
+
+def test_parameters_that_are_lists_are_equal_by_what_they_hold():
+    table = pd.DataFrame({"x": [1.0, 2, 3, 5], "age": [30.0, 40, 50, 20], "sex": list("fmfm")})
+    for one, two in ((["age", "sex"], pd.Index(["age", "sex"])), (("age", "sex"), np.array(["age", "sex"]))):
+        fitted = [
+            LinearCorrector(keep_keys=keys, keep_at_transform=False).partial_fit(table, batch=label)
+            for keys, label in ((one, "a"), (two, "b"))
+        ]
+        assert fitted[0].merge(fitted[1]).batches_.tolist() == ["a", "b"]
+    with pytest.raises(MergeError, match="equal parameters"):
+        LinearCorrector(keep_keys=["age", "sex"]).partial_fit(table, batch="a").merge(
+            LinearCorrector(keep_keys=["sex", "age"]).partial_fit(table, batch="b")
+        )
