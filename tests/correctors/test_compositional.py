@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from batchfix import BatchCorrector, ComBat, LinearCorrector, LogRatio
+from batchfix import BatchCorrector, ComBat, LinearCorrector, LogRatio, RenormCorrector
 from batchfix.core.audit import audit_compositions
 from batchfix.core.presence import present_ratios
 from batchfix.core.simplex import closure
@@ -888,3 +888,9 @@ def test_a_column_of_totals_is_named():
 def test_an_output_switched_to_a_like_one_is_obeyed():
     model = known().set_params(output="counts")
     assert_array_equal(model.transform(COUNTS, batch=BATCH).sum(axis=1), COUNTS.sum(axis=1))
+
+
+def test_a_corrector_that_keeps_nothing_is_told_where_it_goes():
+    counts = np.random.default_rng(0).integers(1, 50, (8, 4))
+    with pytest.raises(BatchfixError, match=r"told what to keep.*make_pipeline\(LogRatio\(\)"):
+        CompositionalCorrector(RenormCorrector()).fit(counts, batch=["a", "b"] * 4)
