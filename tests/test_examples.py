@@ -10,7 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # tests/nn runs those of the layers, and looks at their figures too
 EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if not path.stem.startswith("nn_")]
-NEEDS = {"lab_anndata": "anndata", "lab_picture": "matplotlib", "markets_sector_neutral": "matplotlib"}
+NEEDS = {
+    "lab_anndata": "anndata",
+    "lab_anndata_sparse": "anndata",
+    "lab_dask": "dask",
+    "lab_picture": "matplotlib",
+    "lab_torch_distributed": "torch",
+    "markets_sector_neutral": "matplotlib",
+}
 
 
 def test_there_are_examples():

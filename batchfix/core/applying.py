@@ -128,5 +128,6 @@ class _Piece:
         if x is not out:
             out[...] = x
         if self.loading is not None:
-            np.dot(z.astype(out.dtype, copy=False), self.loading, out=spare)
+            # not by BLAS, which rounds a row by how many there are: a subset is to give what the whole gives
+            np.einsum("nk,kp->np", z.astype(out.dtype, copy=False), self.loading, out=spare)
             out += spare

@@ -144,6 +144,8 @@ def union_of(a: np.ndarray, b: np.ndarray, name: str) -> np.ndarray:
             f"Labels of {name!r} must be of one kind throughout, got {repr_labels(a)} and then "
             f"{repr_labels(b)}. Make all of them strings, or all of them numbers."
         )
+    if not len(a) or not len(b):  # an empty set has no kind, but a dtype
+        return np.unique(a if len(a) else b)
     return np.union1d(a, b)
 
 

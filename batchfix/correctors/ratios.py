@@ -236,7 +236,7 @@ class RatioCorrection(TransformParameter, TransformerMixin, AmountReader):
             raise BatchfixError(
                 f"corrector must be a corrector with statistics per batch, such as ComBat(), got {self.corrector!r}."
             )
-        if self.corrector is not None and not hasattr(self.corrector, "keep_keys"):
+        if self.corrector is not None and "keep_keys" not in self.corrector.get_params():
             raise BatchfixError(
                 f"corrector must be one that can be told what to keep, such as ComBat(), got {self.corrector!r}. Put a "
                 "LogRatio before it instead: make_pipeline(LogRatio(), ...)."
