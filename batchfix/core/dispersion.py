@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import gram
 from .feature_effects import FeatureSquares, centred, feature_squares
 from .groups import Groups
-from .projection import indicators
+from .projection import Margin, indicators
 
 CLOSE = 1e-9
 """How near the spatial median the search must come, in units of the mean distance from the mean."""
@@ -23,6 +24,10 @@ WEISZFELD, NEWTON = 100, 100
 
 NEGATIVE = 1e-10
 """A squared distance or eigenvalue below -this share of the largest is negative by more than rounding."""
+
+
+ALONE = 1e-9
+"""A sample with less room than this is a fit of its own."""
 
 
 def distances_to_centre(X: np.ndarray, groups: Groups, *, median: bool = False) -> tuple[np.ndarray, bool]:
@@ -46,6 +51,43 @@ def distances_to_centre(X: np.ndarray, groups: Groups, *, median: bool = False) 
             settled = settled and done
         out[rows] = np.sqrt(np.square(u).sum(axis=1)) * largest
     return out, settled
+
+
+def distances_to_fit(X: np.ndarray, margin: Margin) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals (n, p) of a table given both bases of a margin, and each sample's distance (n,) from its fit.
+
+    Both are divided by the root of 1 less the sample's leverage (1 / m of m samples alone in a cell), for a fit of few
+    samples lies too near them. A sample that is a fit of its own has none: NaN.
+
+    Examples
+    --------
+    >>> from .projection import indicators
+    >>> margin = Margin.of(indicators(np.array([0, 0, 1, 1]), 2))
+    >>> distances_to_fit(np.array([[0.0], [2.0], [5.0], [11.0]]), margin)[1].round(3).tolist()
+    [1.414, 1.414, 4.243, 4.243]
+    """
+    u, unit = centred(X.astype(np.float64))
+    largest = unit.max(initial=0.0) or 1.0
+    u *= unit / largest
+    u -= margin.given @ (margin.given.T @ u)
+    u -= margin.added @ (margin.added.T @ u)
+    u /= np.sqrt(room(margin))[:, None]
+    distance = np.sqrt(np.square(u).sum(axis=1)) * largest
+    u *= largest
+    return u, distance
+
+
+def distances_to_fit_from(G: np.ndarray, margin: Margin) -> tuple[np.ndarray, int]:
+    """The same distances from inner products G (n, n) of centred samples, written over; and how many have none."""
+    left = gram.without(gram.without(G, margin.given), margin.added)
+    distance, negative = _roots(np.diagonal(left) / room(margin))
+    return distance, negative
+
+
+def room(margin: Margin) -> np.ndarray:
+    """1 less the leverage of each sample (n,); NaN where nothing is left."""
+    left = 1 - 1 / len(margin.added) - np.square(margin.given).sum(axis=1) - np.square(margin.added).sum(axis=1)
+    return np.asarray(np.where(left > ALONE, left, np.nan))
 
 
 def spatial_median(X: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -163,7 +205,8 @@ def distances_to_median_from(G: np.ndarray, groups: Groups) -> tuple[np.ndarray,
 
 
 def _roots(squares: np.ndarray) -> tuple[np.ndarray, int]:
-    negative = int((squares < -NEGATIVE * np.abs(squares).max(initial=0.0)).sum())
+    largest = np.nanmax(np.abs(squares), initial=0.0)
+    negative = int((squares < -NEGATIVE * largest).sum())
     return np.sqrt(np.maximum(squares, 0.0)), negative
 
 
@@ -187,8 +230,18 @@ def brown_forsythe(X: np.ndarray, groups: Groups) -> FeatureSquares:
         rows = groups.rows(k)
         codes[rows] = k
         x = X[rows].astype(np.float64)
-        seen = ~np.isnan(x).all(axis=0)
-        middle = np.full(X.shape[1], np.nan)
-        middle[seen] = np.nanmedian(x[:, seen], axis=0)
-        away[rows] = np.abs(x - middle)
+        x -= _medians(x)
+        away[rows] = np.abs(x, out=x)
     return feature_squares(away, indicators(codes, len(groups)))
+
+
+def _medians(x: np.ndarray) -> np.ndarray:
+    """Median (p,) of the observed values of each column (m, p); NaN where there are none."""
+    middle = np.full(x.shape[1], np.nan)
+    gaps = np.isnan(x)
+    complete, seen = ~gaps.any(axis=0), ~gaps.all(axis=0)
+    if complete.all():
+        return np.asarray(np.median(x, axis=0))
+    middle[complete] = np.median(x[:, complete], axis=0)
+    middle[seen & ~complete] = np.nanmedian(x[:, seen & ~complete], axis=0)
+    return middle

@@ -23,8 +23,11 @@ from . import blocks
 from .moments import NOISE
 from .projection import Margin
 
-COLUMN_VALUES = 1 << 20
-"""Values looked at together."""
+COLUMN_VALUES = 1 << 16
+"""Values looked at together: they stay in the cache."""
+
+LINE = 8
+"""Columns that one reading of the memory brings."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,19 @@ class Squares:
 
     @property
     def R2_adjusted(self) -> float:  # noqa: N802 - the field's name
-        """R2 less what as many columns of noise would explain: adjusted R2 of everything less that of what is given.
+        """R2 less what as many columns of noise would explain, at the residual mean square: (added - df MS) / total.
 
-        Ezekiel's formula, as in variation partitioning (Peres-Neto et al. 2006, "Variation partitioning of species
-        data matrices", Ecology 87). It is negative where the factor explains less than noise would.
+        Never above R2, and negative where the factor explains less than noise would. With nothing given it is
+        Ezekiel's formula.
+        """
+        return (self.added - self.df * self.residual / self.residual_df) / self.total
+
+    @property
+    def R2_partitioned(self) -> float:  # noqa: N802 - the field's name
+        """Adjusted R2 of everything less that of what is given, as in variation partitioning; such parts add up.
+
+        Peres-Neto et al. 2006, "Variation partitioning of species data matrices", Ecology 87. It can be above R2, and
+        above 1, where what is given alone explains less than noise would.
         """
         n = 1 + self.given_df + self.df + self.residual_df
         left, before = self.residual / self.total, (self.residual + self.added) / self.total
@@ -141,7 +153,9 @@ def feature_squares(X: np.ndarray, factor: np.ndarray, given: np.ndarray | None 
         *(np.zeros(p, dtype=np.intp), np.zeros(p), np.zeros(p), np.zeros(p)),
         *(np.zeros(p, dtype=np.intp), np.zeros(p, dtype=np.intp), np.zeros(p, dtype=np.intp), np.ones(p)),
     )
-    for a, b in blocks.spans(0, p, max(1, COLUMN_VALUES // max(1, n))):
+
+    def work(span: tuple[int, int]) -> None:
+        a, b = span
         x = X[:, a:b].astype(np.float64)
         for rows, columns in _patterns(~np.isnan(x)):
             if rows is not None and len(rows) < 2:
@@ -152,6 +166,8 @@ def feature_squares(X: np.ndarray, factor: np.ndarray, given: np.ndarray | None 
             part = x[:, columns] if rows is None else x[np.ix_(rows, columns)]
             margin = whole if rows is None else Margin.of(factor[rows], None if given is None else given[rows])
             _fill(out, a + columns, part, margin, eps)
+
+    blocks.run(work, blocks.spans(0, p, max(LINE, COLUMN_VALUES // max(1, n))), X.nbytes)
     return out
 
 

@@ -14,9 +14,12 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from . import blocks
-from .feature_effects import COLUMN_VALUES, centred
+from .feature_effects import centred
 
 ROWS = 512
+
+COLUMN_VALUES = 1 << 20
+"""Values of a table that are multiplied together."""
 
 
 def inner_products(X: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ TIE = 1e-10
 BLOCK_VALUES = 1 << 17
 """Entries of the rearranged design that are made at a time: they stay in the cache."""
 
-LOT_VALUES = 1 << 20
+LOT_VALUES = 1 << 18
 """Entries of the permutations that make one task."""
 
 FEW_COLUMNS = 6

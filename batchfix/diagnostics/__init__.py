@@ -8,8 +8,10 @@ from .anova import Permanova, permanova
 from .causality import Causality, check_causality
 from .design import Block, DesignForecast, design_forecast
 from .design_words import Finding
+from .distance_comparison import DistanceComparison
 from .effects import FeatureEffects, feature_effects
 from .evaluation import Evaluation, evaluate
+from .group_effects import GroupEffects, group_effects
 from .mixing import Lisi, Silhouette, lisi, silhouette
 from .placebo import Placebo, placebo_test
 from .predictability import BatchPredictability, batch_predictability
@@ -27,11 +29,13 @@ __all__ = [
     "Causality",
     "DesignForecast",
     "Dispersion",
+    "DistanceComparison",
     "Evaluation",
     "FeatureEffects",
     "Features",
     "Finding",
     "ForecastCurve",
+    "GroupEffects",
     "LeaveOneBatchOut",
     "Lisi",
     "Missing",
@@ -47,6 +51,7 @@ __all__ = [
     "dispersion",
     "evaluate",
     "feature_effects",
+    "group_effects",
     "leave_one_batch_out",
     "lisi",
     "permanova",

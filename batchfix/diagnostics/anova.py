@@ -55,6 +55,15 @@ class Permanova:
     given: tuple[str, ...]
     distance: str
 
+    @property
+    def least_p(self) -> float:
+        """The smallest p that these permutations can give: of few samples, many are the same split of them."""
+        if not len(self.permuted_F):
+            return float("nan")
+        most = float(self.permuted_F.max())
+        tied = int((self.permuted_F >= most - 1e-9 * abs(most)).sum()) if np.isfinite(most) else 1
+        return (1 + tied) / (1 + len(self.permuted_F)) if tied > 1 else 1 / (1 + len(self.permuted_F))
+
     def __str__(self) -> str:
         beyond = f" beyond {', '.join(self.given)}" if self.given else ""
         chance = f"p = {self.p_value:.4g} from {len(self.permuted_F):,} permutations"
@@ -177,12 +186,18 @@ def _partition(
     if measured.coordinates is not None:
         squares = feature_squares(measured.coordinates, factor, given).sum()
         _refuse_constant(squares.total)
-        return squares, core.space_of(measured.coordinates, margin) if test else None
-    assert measured.matrix is not None
-    G = gram.gower(measured.matrix)
+        return squares, _space(measured, measured.coordinates, margin) if test else None
+    G = measured.products()
     squares = core.partition(G, margin)
     _refuse_constant(squares.total)
     return squares, core.InnerProducts(gram.without(G, margin.given))
+
+
+def _space(measured: Measured, coordinates: np.ndarray, margin: Margin) -> core.Space:
+    """Residuals of coordinates; of inner products where these are smaller, and at hand for others too."""
+    if measured.shared and coordinates.shape[1] > len(coordinates):
+        return core.InnerProducts(gram.without(measured.products(), margin.given))
+    return core.space_of(coordinates, margin)
 
 
 def _refuse_constant(total: float) -> None:

@@ -110,6 +110,15 @@ class Correction:
         found = [value for key, value in self.corrector.get_params().items() if key.split("__")[-1] == name]
         return next((value for value in found if value is not None), None)
 
+    def knows_of(self, table: Labelled) -> bool:
+        """Whether it is told what is to be kept; a function is, of the first column."""
+        if self.corrector is None or table.keep is None:
+            return False
+        if self.is_function:
+            return True
+        with _routing(self.corrector):
+            return "keep" in _labels(self.corrector, "fit", table) or bool(self.parameter("keep_y"))
+
     def baseline(self) -> Correction:
         """What to compare it with: the table as measured, or in log-ratios where these are what it corrects."""
         from ..correctors import CompositionalCorrector, LogRatio
@@ -122,7 +131,7 @@ class Correction:
 
     def adapting(self) -> Correction:
         """The same, learning a batch it has not seen from the rows of that very call, if it knows how to."""
-        if not hasattr(self.corrector, "get_params"):
+        if not (hasattr(self.corrector, "get_params") and hasattr(self.corrector, "set_params")):
             return self
         parameters = self.corrector.get_params()
         owners = {
@@ -178,7 +187,8 @@ class Correction:
     def _fresh(self) -> Any:
         from sklearn.base import clone
 
-        return clone(self.corrector) if hasattr(self.corrector, "get_params") else copy.deepcopy(self.corrector)
+        cloned = hasattr(self.corrector, "get_params") and hasattr(self.corrector, "set_params")
+        return clone(self.corrector) if cloned else copy.deepcopy(self.corrector)
 
     @contextmanager
     def _named(self, what: str) -> Iterator[None]:
@@ -244,7 +254,7 @@ def refuse_constant(table: Labelled) -> None:
 def _without_keys(corrector: Any, X: Any) -> tuple[Correction, Any, dict[str, dict[str, Any]]]:
     """The corrector without its keys, the table without their columns, and these columns by role."""
     found: dict[str, dict[str, Any]] = {role: {} for role in ROUTED}
-    if not hasattr(corrector, "get_params"):
+    if not (hasattr(corrector, "get_params") and hasattr(corrector, "set_params")):
         return Correction(corrector), X, found
     set_keys = {
         name: (KEYS[name.split("__")[-1]], value if isinstance(value, list | tuple) else [value])

@@ -2,21 +2,23 @@
 
 A table and the name of a distance flow in. For Euclidean and Aitchison distances coordinates flow out, whose squared
 differences they are, and no distance is ever formed. Bray-Curtis and given distances have no coordinates: the n x n
-matrix flows out, 8 n^2 bytes of it.
+matrix flows out, 8 n^2 bytes of it. What is measured once can serve several numbers.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..core.faults import AMOUNTS, check
-from ..core.gram import bray_curtis
+from ..core.gram import bray_curtis, gower, inner_products
 from ..core.log_ratios import clr
+from ..core.zeros import ZeroPolicy
 from ..correctors.notices import warn
 from ..exceptions import AlignmentError, BatchfixError, BatchfixWarning
 from .samples import Samples, read_samples
@@ -30,30 +32,61 @@ SYMMETRY = 1e-8
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
-    """Samples with a distance between them: coordinates (n, p), or a matrix (n, n) of our own to write over."""
+    """Samples with a distance between them: coordinates (n, p), or a matrix (n, n) of our own.
+
+    Attributes
+    ----------
+    shared : bool
+        Whether several numbers are had of it: what they write over is then a copy.
+    """
 
     samples: Samples
     coordinates: np.ndarray | None
     matrix: np.ndarray | None
+    shared: bool = False
+    distance: str = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether the table holds distances and no features."""
+        return self.matrix is not None and self.distance == "precomputed"
+
+    def products(self) -> np.ndarray:
+        """Inner products (n, n) of the centred samples, to write over: of a matrix that is not shared, over itself."""
+        return self._products.copy() if self.shared else self._made(self.matrix)
+
+    @cached_property
+    def _products(self) -> np.ndarray:
+        return self._made(None if self.matrix is None else self.matrix.copy())
+
+    def _made(self, matrix: np.ndarray | None) -> np.ndarray:
+        if matrix is not None:
+            return gower(matrix)
+        assert self.coordinates is not None
+        return inner_products(self.coordinates, np.zeros((len(self.samples), 0)))
 
 
-def measure(X: Any, distance: str, what: str) -> Measured:
-    """Read a table as a distance sees it; `what` needs it, as in "A PERMANOVA".
+def measure(X: Any, distance: str, what: str, *, shared: bool = False, zeros: ZeroPolicy | None = None) -> Measured:
+    """Read a table as a distance sees it; `what` needs it, as in "A PERMANOVA". One that was read before is returned.
+
+    `zeros` says what they become where a logarithm is taken; without it they are refused.
 
     Raises
     ------
     BatchfixError
         There is no such distance, or it cannot be had of these values.
     """
+    if isinstance(X, Measured):
+        return X
     if distance not in DISTANCES:
         raise BatchfixError(f"distance must be one of {', '.join(map(repr, DISTANCES))}; got {distance!r}.")
     samples = read_samples(X, what)
     if distance == "euclidean":
-        return Measured(samples, samples.values, None)
+        return Measured(samples, samples.values, None, shared)
     if distance == "aitchison":
-        return Measured(samples, clr(samples.values), None)
+        return Measured(samples, clr(samples.values if zeros is None else zeros.fill(samples.values)), None, shared)
     n = len(samples)
     size = f"{n:,} x {n:,} numbers, {8e-9 * n * n:.2g} GB"
     logger.info("The %s distances are held as a matrix: %s.", distance, size)
@@ -65,9 +98,9 @@ def measure(X: Any, distance: str, what: str) -> Measured:
         )
     try:
         if distance == "precomputed":
-            return Measured(samples, None, _given(X, samples.values))
+            return Measured(samples, None, _given(X, samples.values), shared, distance)
         check(samples.values, AMOUNTS)
-        return Measured(samples, None, bray_curtis(samples.values))
+        return Measured(samples, None, bray_curtis(samples.values), shared)
     except MemoryError as error:
         raise BatchfixError(
             f"The {distance} distances of all pairs must fit in memory, got {size}. Use a part of the samples."

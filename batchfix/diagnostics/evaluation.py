@@ -29,6 +29,7 @@ from ..correctors.inputs import Labels
 from ..exceptions import AlignmentError
 from .correction import Correction, Labelled, prepare
 from .design import DesignForecast
+from .distance_comparison import DistanceComparison
 from .judgement import judge
 from .measurements import Measurements
 from .predictability import BatchPredictability
@@ -45,6 +46,7 @@ from .sections import (
     plain,
     summary,
 )
+from .settings import check_settings, in_time, with_plain_names, zero_policy
 from .spread import Dispersion
 from .tabulation import rows_of
 from .validation import LeaveOneBatchOut
@@ -70,7 +72,8 @@ class Evaluation:
     ----------
     verdict : str
         "fine", "under-corrected", "over-fitted", "under-corrected and over-fitted", or "undecided" where the numbers
-        that decide cannot be had. Of a table that was not corrected: whether it needs to be.
+        that decide cannot be had, or could have shown nothing. Of a table that was not corrected: whether it needs to
+        be. "not corrected" where the corrector failed; the reason is then the first of `mind`.
     under, over, mind : tuple of str
         Reasons in sentences: too little correction, too much, and what to mind.
     batch_variance : BatchVariance
@@ -84,7 +87,8 @@ class Evaluation:
     features : Features
     forecast : DesignForecast or Missing
     samples : DataFrame
-        A row a sample: batch, distance to its batch's centre, iLISI, and cLISI of each kept factor, before and after.
+        A row a sample: batch, distance to its batch's centre (what is kept taken out), iLISI, and cLISI of each kept
+        factor, before and after.
     notes : tuple of str
         What the corrector and the numbers warned of.
     corrector : str
@@ -92,6 +96,10 @@ class Evaluation:
     corrected : bool
         Whether there is a table after.
     n, n_features : int
+    told : bool
+        Whether the corrector knew of what is kept.
+    distances : DistanceComparison or None
+        Of a table of amounts: number 1 by each distance.
     """
 
     verdict: str
@@ -112,6 +120,8 @@ class Evaluation:
     corrected: bool
     n: int
     n_features: int
+    told: bool = False
+    distances: DistanceComparison | None = None
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -140,9 +150,10 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """All but what has a row a sample or a feature, ready for JSON: what has no value is None."""
         head = {name: getattr(self, name) for name in ("verdict", "under", "over", "mind", "notes", "corrector")}
-        size = {"n": self.n, "n_features": self.n_features, "corrected": self.corrected}
+        size = {"n": self.n, "n_features": self.n_features, "corrected": self.corrected, "told": self.told}
         numbers = {name: summary(getattr(self, name)) for name in NUMBERS}
-        return {**{key: plain(value) for key, value in (head | size).items()}, **numbers}
+        by = {} if self.distances is None else {"distances": plain(self.distances.table)}
+        return {**{key: plain(value) for key, value in (head | size).items()}, **numbers, **by}
 
     def __repr__(self) -> str:
         return f"Evaluation(verdict={self.verdict!r}, n={self.n}, n_features={self.n_features})"
@@ -161,6 +172,8 @@ class Evaluation:
                 text = " ".join(f"{column}: {each}" for column, each in value.items())
             else:
                 text = str(value)
+            if name == "batch_variance" and self.distances is not None and self.distances.disagree:
+                text = f"{text} {self.distances}"
             lines += ["", *_wrapped(f"{k}. {title}. {text.strip()}", "   ")]
         return "\n".join(lines)
 
@@ -179,6 +192,7 @@ def evaluate(
     distance: str = "euclidean",
     fast: bool = False,
     cv: Any = 5,
+    ordered: bool | None = None,
     repeats: int = 3,
     permutations: int = 999,
     random_state: Any = 0,
@@ -204,12 +218,17 @@ def evaluate(
     keep : table or columns, optional
         The biology: text, bool and category are factors, fractions are numbers.
     distance : {"euclidean", "aitchison", "braycurtis"}
-        Of numbers 1 to 3. A CompositionalCorrector that gives log-ratios is compared with uncorrected log-ratios.
+        Of numbers 1 to 3. A CompositionalCorrector that gives log-ratios is compared with uncorrected log-ratios. For
+        Aitchison's, zeros count as half the smallest proportion of the table before; `LogRatio` has other ways.
     fast : bool
         Without forests, with fewer repetitions and permutations: seconds.
     cv, repeats : of `batch_predictability`
+    ordered : bool, optional
+        Rows are in the order of time, and nothing may be learned from later ones: the earlier half of each batch is
+        learned from and the later one measured, and a batch left out is predicted from the rows before it. By default
+        if cv is a TimeSeriesSplit.
     permutations : int
-        Of 1 and 2.
+        Of 1 to 3. With fewer than 19 no p can be below .05, and p of F decides.
     random_state : None, int or Generator
     n_jobs : int, optional
         Threads of the forests.
@@ -230,8 +249,7 @@ def evaluate(
     Notes
     -----
     No number here makes tests on a corrected table right: put batch in the model instead (`forecast` says what it
-    costs not to). For a panel of returns, feature_effects(returns.T, sector).eta2 is the R2 of sector on each date,
-    and cv=TimeSeriesSplit() makes folds in time.
+    costs not to). For a panel of returns, whose sectors are groups of columns, see `group_effects`.
 
     Examples
     --------
@@ -244,15 +262,21 @@ def evaluate(
     >>> evaluate(lab.data, corrector=ComBat(), batch=lab.batch, keep=lab.group, fast=True).verdict
     'fine'
     """
+    check_settings(distance, cv, repeats, permutations)
     correction, table, labels = prepare(corrector, before, batch, keep)
+    table = with_plain_names(table)
     seed = int(generator(random_state).integers(2**31 - 1))
     n = len(table)
     notes: list[str] = []
     raw = correction.baseline().whole(table)
     first = _named_frame(raw, table)
     second, reason = _after(after, correction, table, notes)
+    folds, later = in_time(cv, ordered)
     work = Measurements(
-        correction, table, labels, first, second, reason, distance, fast, cv, repeats, permutations, seed, n_jobs, notes
+        *(correction, table, labels, first, second, reason, distance, fast, folds, repeats, permutations, seed, n_jobs),
+        notes=notes,
+        zeros=zero_policy(table, distance, notes),
+        ordered=later,
     )
     with tqdm(total=len(NUMBERS), desc="evaluate", disable=None if progress else True, leave=False) as bar:
         parts: dict[str, Any] = {}
@@ -272,8 +296,10 @@ def evaluate(
         corrected=second is not None,
         n=n,
         n_features=first.shape[1],
+        told=attempt(lambda: correction.knows_of(table), []) is True,
+        distances=work.distances(),
     )
-    judged = judge(found)
+    judged = judge(found, str(reason))
     return replace(found, verdict=judged.verdict, under=judged.under, over=judged.over, mind=judged.mind)
 
 
@@ -294,8 +320,9 @@ def _after(
             raise AlignmentError(
                 f"after must have the rows of before, got {len(read)} for {len(table)}. Correct all of them."
             )
-        frame = pd.DataFrame(read.values, read.index, read.features, copy=False)
-        if read.index is not None and table.index is not None:
+        named = read.index is not None and table.index is not None
+        frame = pd.DataFrame(read.values, read.index if named else table.index, read.features, copy=False)
+        if named:
             frame = inputs.align(frame, table.index, len(table), "after")
         return frame, Missing("")
     if correction.corrector is None:

@@ -200,24 +200,56 @@ def lisi(
     (3, 30, True)
     """
     samples = read_samples(X, "LISI")
-    read = read_labels(labels, samples, "labels")
-    count = whole("permutations", permutations, 1)
-    k = _neighbors(perplexity, n_neighbors, len(samples))
-    _refuse_constant(samples)
-    distances, neighbours = nearest(samples.values, k)
-    weights = core.neighbour_weights(distances, perplexity)
-    n_labels = len(read.values)
-    found = core.inverse_simpson(weights, read.codes[neighbours], n_labels)
-    chance = core.chance_level(weights, neighbours, read.codes, n_labels, count, generator(random_state))
-    return Lisi(
-        mean=float(found.mean()),
-        median=float(np.median(found)),
-        chance=float(chance.mean()),
-        per_sample=pd.Series(found, index=samples.rows, name="lisi"),
-        n_labels=n_labels,
-        perplexity=float(perplexity),
-        n_neighbors=k,
+    read_labels(labels, samples, "labels")
+    whole("permutations", permutations, 1)
+    return Neighbourhood.of(samples, perplexity, n_neighbors).lisi(
+        labels, permutations=permutations, random_state=random_state
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """Who lies near whom, whatever the labels: found once, any number of labels can be looked at.
+
+    Attributes
+    ----------
+    samples : Samples
+    neighbours : array (n, k)
+        Numbers of each sample's nearest others.
+    weights : array (n, k)
+        How much each counts.
+    perplexity : float
+    """
+
+    samples: Samples
+    neighbours: np.ndarray
+    weights: np.ndarray
+    perplexity: float
+
+    @classmethod
+    def of(cls, samples: Samples, perplexity: Any, n_neighbors: int | None = None) -> Neighbourhood:
+        """Look around each sample."""
+        k = _neighbors(perplexity, n_neighbors, len(samples))
+        _refuse_constant(samples)
+        distances, neighbours = nearest(samples.values, k)
+        return cls(samples, neighbours, core.neighbour_weights(distances, perplexity), float(perplexity))
+
+    def lisi(self, labels: Any, *, permutations: int = 20, random_state: Any = 0) -> Lisi:
+        """How many labels a sample has around it."""
+        read = read_labels(labels, self.samples, "labels")
+        count = whole("permutations", permutations, 1)
+        n_labels = len(read.values)
+        found = core.inverse_simpson(self.weights, read.codes[self.neighbours], n_labels)
+        chance = core.chance_level(self.weights, self.neighbours, read.codes, n_labels, count, generator(random_state))
+        return Lisi(
+            mean=float(found.mean()),
+            median=float(np.median(found)),
+            chance=float(chance.mean()),
+            per_sample=pd.Series(found, index=self.samples.rows, name="lisi"),
+            n_labels=n_labels,
+            perplexity=self.perplexity,
+            n_neighbors=self.neighbours.shape[1],
+        )
 
 
 def nearest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -157,7 +157,7 @@ def placebo_test(
     n_permutations : int
     classifiers : {"linear", "forest"}, one or both
     cv : int
-        Folds of scoring="within".
+        Folds of scoring="within", dealt at random: rows in the order of time are not kept apart.
     alpha : float
         Level of the tests.
     random_state : None, int or Generator

@@ -96,6 +96,8 @@ def read_samples(X: Any, what: str = "", *, name: str = "X") -> Samples:
 
 def _refuse_text(X: pd.DataFrame, name: str) -> None:
     """Refuse columns of text, which are labels more often than not."""
+    if all(map(pd.api.types.is_numeric_dtype, set(X.dtypes))):
+        return
     text = [
         column
         for column, dtype in X.dtypes.items()

@@ -7,6 +7,7 @@ not stop the others.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from .predictability import BatchPredictability
 from .spread import Dispersion
 
 NOT_CORRECTED = "There is neither a corrected table nor a corrector. Pass after= or corrector=."
+
+logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
@@ -88,7 +91,20 @@ class BatchVariance(Comparison[Permanova]):
 
 @dataclass(frozen=True, eq=False)
 class Biology(Comparison[Permanova]):
-    """What a kept column explains beyond batch and what else is kept."""
+    """What a kept column explains beyond batch and what else is kept.
+
+    Attributes
+    ----------
+    before, after : Permanova or Missing
+    effect_left : float
+        Share of its effect that whoever looks for it in the corrected table, without batch, finds: 1 - rho2 where
+        batches were centred without keeping it. NaN where it cannot be had.
+    batch_left : float
+        Sum of squares between batches, nothing else given, after over before.
+    """
+
+    effect_left: float = float("nan")
+    batch_left: float = float("nan")
 
     @property
     def ratio(self) -> float:
@@ -99,6 +115,10 @@ class Biology(Comparison[Permanova]):
     def effect_ratio(self) -> float:
         """F after over before: how clear biology stands against what nothing explains. A shift of batches leaves 1."""
         return self.both[1].F / self.both[0].F if self.both and self.both[0].F > 0 else float("nan")
+
+    def __str__(self) -> str:
+        left = f" Of its effect, {self.effect_left:.0%} is left." if np.isfinite(self.effect_left) else ""
+        return f"{Comparison.__str__(self)}{left}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +170,10 @@ class Features(Comparison[FeatureEffects]):
         return f"{Comparison.__str__(self)}{held}"
 
 
-DERIVED: dict[type, tuple[str, ...]] = {Biology: ("ratio", "effect_ratio"), HeldOut: ("left",)}
+DERIVED: dict[type, tuple[str, ...]] = {
+    Biology: ("ratio", "effect_ratio"),
+    HeldOut: ("left", "there_was", "there_is", "harmful"),
+}
 """Properties that a summary has beside the fields."""
 
 
@@ -169,6 +192,9 @@ def attempt(function: Callable[[], R], notes: list[str]) -> R | Missing:
             found: R | Missing = function()
         except BatchfixError as error:
             found = Missing(str(error))
+        except Exception as error:
+            logger.exception("A number of an evaluation could not be had.")
+            found = Missing(f"This number could not be had: it stopped with {type(error).__name__}: {error}")
     notes += [text for each in caught if (text := str(each.message)) not in notes]
     if isinstance(found, BatchPredictability) and found.reason:
         return Missing(found.reason)

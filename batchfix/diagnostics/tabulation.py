@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from .learners import LEARNERS
@@ -30,11 +31,17 @@ def rows_of(found: Evaluation) -> Iterator[Row]:
     alone = Comparison(Missing(""), held)
     yield _row("batch_variance", "R2_adjusted held out", alone, "R2_adjusted", "noise")
     yield _row("batch_variance", "p_value held out", alone, "p_value")
+    if found.distances is not None and found.distances.disagree:
+        for distance, each in found.distances.table.iterrows():
+            before, after = (float(each[f"R2_adjusted_{when}"]) for when in ("before", "after"))
+            yield "batch_variance", f"R2_adjusted by {distance}", before, after, 0.0, str(each["note"])
     if isinstance(found.biology, Missing):
         yield "biology", "R2", NAN, NAN, NAN, found.biology.reason
     else:
         for name, each in found.biology.items():
             yield _row("biology", f"R2 {name}", each, "R2")
+            if isfinite(each.effect_left):
+                yield "biology", f"effect of {name} left", NAN, each.effect_left, 1.0, ""
     yield _row("dispersion", "F", found.dispersion, "F", 1.0)
     yield _row("dispersion", "p_value", found.dispersion, "p_value")
     areas = found.predictability

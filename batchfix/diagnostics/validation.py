@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 from tqdm import tqdm
 
 from ..core import naming
@@ -57,12 +58,27 @@ class LeaveOneBatchOut:
         """After less before, by classifier."""
         return {name: self.after[name] - self.before[name] for name in self.after}
 
+    @property
+    def change_error(self) -> dict[str, float]:
+        """Half the 95 % interval of each change, from its spread over batches; infinite of fewer than two."""
+        found = {}
+        for name in self.after:
+            each = (self.table[f"{name}_after"] - self.table[f"{name}_before"]).dropna()
+            m = len(each)
+            error = float(stdtrit(m - 1, 0.975) * each.std(ddof=1) / np.sqrt(m)) if m > 1 else float("inf")
+            found[name] = error
+        return found
+
     def __str__(self) -> str:
         def said(scores: dict[str, float]) -> str:
             return ", ".join(f"{value:.2f} ({name})" for name, value in scores.items())
 
         scored = int(self.table.drop(columns="n").notna().any(axis=1).sum())
-        after = f", {said(self.after)} after {self.corrector}" if self.after else ""
+        errors = {name: value for name, value in self.change_error.items() if np.isfinite(value)}
+        known = (
+            f" (the change is known to +-{', '.join(f'{value:.2f}' for value in errors.values())})" if errors else ""
+        )
+        after = f", {said(self.after)} after {self.corrector}{known}" if self.after else ""
         return (
             f"{self.target} in a batch left out is predicted with {self.score} {said(self.before)} as measured{after}; "
             f"{self.chance:.2g} is a guess. Mean over {scored} of {len(self.table)} batches."
@@ -76,6 +92,7 @@ def leave_one_batch_out(
     corrector: Any = None,
     *,
     keep: Any = None,
+    ordered: bool = False,
     classifiers: Sequence[str] = LEARNERS,
     random_state: Any = 0,
     n_jobs: int | None = None,
@@ -99,8 +116,11 @@ def leave_one_batch_out(
         One that takes batch labels must know what to do with a batch it has not seen.
     keep : table or columns, optional
         What the corrector keeps besides, known of the left-out batch too. Never y.
+    ordered : bool
+        Rows are in the order of time: a batch is predicted from the rows before its first one alone. Batches that
+        nothing precedes are not scored.
     classifiers : {"linear", "forest"}, one or both
-        Logistic or ridge regression, and random forest; see `batch_predictability`.
+        Logistic or ridge regression, and a forest of randomised trees; see `batch_predictability`.
     random_state : None, int or Generator
     n_jobs : int, optional
         Threads of the forests.
@@ -141,6 +161,7 @@ def leave_one_batch_out(
     with gathered(), tqdm(total=len(labels.values), disable=None if progress else True, leave=False) as bar:
         for b, of in enumerate(labels.values.tolist()):
             test, train = np.flatnonzero(labels.codes == b), np.flatnonzero(labels.codes != b)
+            train = train[train < test[0]] if ordered else train
             rows[of] = {"n": len(test)}
             for when, way in ways.items():
                 found = _scores(way, table, told, target, train, test, names, seed, n_jobs)
@@ -210,8 +231,9 @@ def _scores(
     there, here = (replace(target, values=target.values[at]) for at in (train, test))
     if len(np.unique(here.values)) < 2 or len(np.unique(there.values)) < 2:
         return dict.fromkeys(names, float("nan"))
-    apply = correction.learn(table.rows(train), told[train])
-    a, b = apply(table.rows(train)), apply(table.rows(test))
+    learnt = table.rows(train)
+    apply = correction.learn(learnt, told[train])
+    a, b = apply(learnt), apply(table.rows(test))
     for values in (a, b):
         read_samples(values, "A classifier", name="corrected X")
     found = predictions(names, a, there, b, seed, n_jobs)

@@ -68,7 +68,9 @@ def variance_explained(X: Any, batch: Any, keep: Any = None) -> VarianceExplaine
 
         R2 = (RSS(others) - RSS(all)) / TSS,    summed over features
 
-    as `adonis2(by="margin")` of the R package vegan has it, and R2_adjusted as its `varpart`.
+    as `adonis2(by="margin")` of the R package vegan has it, and R2_adjusted as its `varpart`: parts that add up to 1,
+    of which one can be above its R2, or above 1, where the others explain less than noise would. `permanova` has the
+    one that cannot.
 
     Parameters
     ----------
@@ -157,7 +159,7 @@ def _table(sums: dict[str, Squares]) -> pd.DataFrame:
     n_1 = first.given_df + first.df + first.residual_df
     left = first.residual / first.total
     left_adjusted = left * n_1 / first.residual_df
-    rows = {name: (each.R2, each.R2_adjusted, each.F if each.df else np.nan, each.df) for name, each in sums.items()}
+    rows = {name: (each.R2, each.R2_partitioned, each.F if each.df else np.nan, each.df) for name, each in sums.items()}
     own, own_adjusted = (sum(row[k] for row in rows.values()) for k in (0, 1))
     rows["shared"] = (1 - left - own, 1 - left_adjusted - own_adjusted, np.nan, 0)
     rows["residual"] = (left, left_adjusted, np.nan, first.residual_df)

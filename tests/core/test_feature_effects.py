@@ -78,7 +78,7 @@ def test_the_oracle_and_the_whole_table_of_it():
             assert_allclose(whole.F, want[f"vegan_margin_F_{label}"], atol=1e-10)
             assert_allclose(whole.residual / whole.total, want["vegan_residual_R2"], rtol=1e-10)
         assert_allclose(
-            feature_squares(X, bases["batch"], bases["group"]).sum().R2_adjusted,
+            feature_squares(X, bases["batch"], bases["group"]).sum().R2_partitioned,
             want["vegan_partial_rda_R2adj"],
             atol=1e-10,
         )

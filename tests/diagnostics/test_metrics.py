@@ -14,8 +14,10 @@ from scipy.spatial.distance import cdist, pdist, squareform
 from batchfix.core.log_ratios import clr
 from batchfix.datasets import make_lab
 from batchfix.diagnostics.anova import permanova
+from batchfix.diagnostics.distances import measure
 from batchfix.diagnostics.effects import feature_effects
-from batchfix.diagnostics.mixing import lisi, silhouette
+from batchfix.diagnostics.mixing import Neighbourhood, lisi, silhouette
+from batchfix.diagnostics.samples import read_samples
 from batchfix.diagnostics.spread import dispersion
 from batchfix.diagnostics.variance import variance_explained
 from batchfix.exceptions import (
@@ -144,6 +146,34 @@ def test_more_features_than_samples(table):
     wide = permanova(X, batch, **kwargs)
     by_distance = permanova(cdist(X, X), batch, distance="precomputed", **kwargs)
     assert_allclose([wide.F, *wide.permuted_F], [by_distance.F, *by_distance.permuted_F], rtol=1e-8)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "aitchison", "braycurtis"])
+@pytest.mark.parametrize("p", [6, 60])
+def test_what_is_measured_once_serves_several_numbers(distance, p):
+    lab = make_lab(40, p, random_state=0)
+    X = np.exp(lab.data)
+    shared = measure(X, distance, "A PERMANOVA", shared=True)
+    for _ in range(2):  # nothing is written over
+        for factor, given in ((lab.batch, None), (lab.batch, lab.group), (lab.group, lab.batch)):
+            alone, other = (
+                permanova(each, factor, given=given, distance=distance, permutations=99, random_state=0)
+                for each in (X, shared)
+            )
+            assert (alone.F, alone.R2, alone.p_value) == pytest.approx((other.F, other.R2, other.p_value), rel=1e-12)
+            assert_allclose(alone.permuted_F, other.permuted_F, rtol=1e-9)
+        for center in ("centroid", "median"):
+            alone, other = (dispersion(each, lab.batch, center, distance) for each in (X, shared))
+            assert_allclose(alone.distances, other.distances, rtol=1e-12)
+
+
+def test_a_neighbourhood_serves_several_labels(table):
+    X, batch, group = table
+    around = Neighbourhood.of(read_samples(X), perplexity=5)
+    for labels in (batch, group):
+        wanted, found = lisi(X, labels, perplexity=5), around.lisi(labels)
+        pd.testing.assert_series_equal(found.per_sample, wanted.per_sample)
+        assert (found.mean, found.chance, found.n_neighbors) == (wanted.mean, wanted.chance, wanted.n_neighbors)
 
 
 def test_permutations_are_repeatable_and_find_what_is_there(table):

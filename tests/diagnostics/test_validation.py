@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import TimeSeriesSplit
@@ -336,6 +336,27 @@ def test_components_are_the_leading_singular_vectors():
         assert_allclose(found.T @ found, np.eye(5), atol=1e-6)
     narrow = Components.of(u[:, :4], 10, 0)
     assert_allclose(narrow.of_rows(u[:, :4]), StandardScaler().fit_transform(u[:, :4]), atol=1e-10)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1.0, 1e150])
+@pytest.mark.parametrize("standardise", [True, False])
+def test_components_of_any_unit_are_had_with_their_coordinates(scale, standardise):
+    rng = np.random.default_rng(0)
+    low = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 400)) * [[100.0]] + rng.normal(size=(300, 400)) + 1e4
+    space, found = Components.learned(low * scale, 5, 0, standardise=standardise)
+    assert_allclose(space.of_rows(low * scale), found, rtol=1e-10, atol=1e-10 * np.abs(found).max())
+    u = low - low.mean(axis=0)
+    u /= u.std(axis=0) if standardise else 1 / scale
+    wanted = np.linalg.svd(u, full_matrices=False)[1][:3]
+    assert_allclose(np.sqrt(np.square(found / wanted[0]).sum(axis=0))[:3], wanted / wanted[0], rtol=1e-7)
+    assert_allclose(space.axes.T @ space.axes, np.eye(5), atol=1e-10)
+
+
+def test_a_constant_feature_is_no_component():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=(50, 2)), np.full(50, 0.1)])
+    _, found = Components.learned(X, 10, 0)
+    assert_array_equal(found[:, 2], 0.0)
 
 
 def test_concordance_is_the_area_of_two_classes_and_kendalls_of_amounts():
