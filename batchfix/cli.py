@@ -4,6 +4,8 @@ Exit codes: 0 done; 2 the input or the way it was asked (one sentence on stderr)
 1 a fault of ours (with the traceback to report); 3 as grave a verdict as --fail-on names; 130 Ctrl-C; 143 told to end
 (SIGTERM; 129 SIGHUP); 141 the reader of our output went away.
 
+With --json, stdout holds one JSON document: what was found or done, or {"error": ...} beside codes 1 and 2.
+
 A subcommand is a function in `batchfix.command` that adds its parser to the others
 and sets `run`, a function of the parsed arguments; `build_parser` lists them.
 """

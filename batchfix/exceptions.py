@@ -76,6 +76,10 @@ class DataScaleWarning(BatchfixWarning):
     """The values look like counts, unlogged intensities or percentages."""
 
 
+class DenseWarning(BatchfixWarning):
+    """A sparse matrix becomes dense, which takes room."""
+
+
 class DroppedStatisticsWarning(BatchfixWarning):
     """A layer's running statistics have no place in the layer that replaces it."""
 

@@ -1,4 +1,4 @@
-"""Imports only point down: core <- correctors | nn <- diagnostics | adapters <- pp, command <- cli."""
+"""Imports only point down: core <- correctors | nn <- diagnostics | adapters <- pp <- command <- cli."""
 
 import ast
 import subprocess
@@ -20,10 +20,10 @@ FLOORS = {
     "adapters": 2,
     "datasets": 2,
     "pp": 3,
-    "command": 3,
-    "cli": 4,
-    "__init__": 5,
-    "__main__": 5,
+    "command": 4,
+    "cli": 5,
+    "__init__": 6,
+    "__main__": 6,
 }
 HEAVY = {"torch", "anndata", "dask", "matplotlib", "jinja2", "polars"}
 BANNED = {

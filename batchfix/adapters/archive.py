@@ -85,6 +85,20 @@ def write_archive(path: PathLike, kind: str, version: int, manifest: dict[str, A
         out.write(_MARK + digest)
 
 
+def is_archive(path: PathLike, kind: str) -> bool:
+    """Whether a file is empty, or begins and ends as an archive of a kind; what is damaged between is one too.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(256)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _COMMENT))
+        return not head or (f'"kind": {json.dumps(kind)}'.encode() in head and file.read().startswith(_MARK))
+
+
 def read_archive(path: PathLike, kind: str, version: int) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Read what `write_archive` wrote: the manifest and the arrays, in new memory.
 

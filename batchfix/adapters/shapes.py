@@ -51,6 +51,9 @@ _SOLUTION = {
     "unknown.loading": "1lp",
     "loads": "?",
 }
+_OPTIONAL = {"present", "robust.location", "robust.scale", "maps.loading", "unknown.loading"}
+"""What may be None: counts and medians that were not asked for, and loadings where nothing kept is applied."""
+
 _POPULATION = dict.fromkeys(("n", "mean", "freedom", "var"), "p")
 
 
@@ -82,7 +85,9 @@ def _check_statistics(corrector: Any, width: int) -> None:
     solutions = [] if corrector._solution is None else [(corrector._solution, whole["B"])]
     for solution, batches in [*solutions, *((each, 1) for each in corrector._adapted)]:
         _check(solution, _SOLUTION, sizes | {"B": batches, "F": whole["B"]})
-        if solution.maps.loading is not None and solution.maps.loading.shape[1] != len(solution.loads):
+        width = 0 if solution.maps.loading is None else solution.maps.loading.shape[1]
+        unknown = solution.unknown.loading
+        if width != len(solution.loads) or (unknown is not None and unknown.shape[1] != width):
             raise ValueError("maps have another loading than they name")
         if ((solution.loads < 0) | (solution.loads >= sizes["q"])).any():
             raise ValueError("maps load columns that are not there")
@@ -117,12 +122,12 @@ def _check_state(state: Any) -> None:
 
 
 def _check(value: Any, shapes: dict[str, str], sizes: dict[str, int]) -> None:
-    """Check arrays by their path from `value`; what is None on the way is absent. Letters are bound as they come."""
+    """Check arrays by their path from `value`; what may be None is skipped. Letters are bound as they come."""
     for path, letters in shapes.items():
         array = value
         for name in path.split("."):
             array = None if array is None else getattr(array, name)
-        if array is None:
+        if array is None and path in _OPTIONAL:
             continue
         if not isinstance(array, np.ndarray) or array.ndim != len(letters):
             raise ValueError(f"{path} is no array of {len(letters)} dimensions")

@@ -40,6 +40,7 @@ from ..core.zeros import HalfMinimum, Keep, MultiplicativeReplacement, Pseudocou
 from ..correctors.applying import Solution
 from ..correctors.grouping import Grouping
 from .archive import ArchiveError, read_archive, write_archive
+from .attributes import check_attributes
 from .codec import Decoder, Encoder
 from .shapes import check_shapes
 
@@ -184,6 +185,7 @@ def _made(encoded: Any, arrays: list[np.ndarray]) -> Any:
     if type(corrector) not in CORRECTORS.values():
         raise ValueError(f"the class of the model is {type(corrector).__name__!r}")
     check_is_fitted(corrector)
+    check_attributes(corrector)
     check_shapes(corrector)
     return corrector
 

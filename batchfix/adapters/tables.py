@@ -1,6 +1,6 @@
-"""Tables in files, in and out: csv and tsv, plain or gzipped, told by extension.
+"""Tables in files, in and out: csv and tsv, plain or gzipped, and parquet, told by extension.
 
-The first row names the columns and the first column the rows. A file becomes a
+The first row names the columns and the first column the rows (of parquet files see `tables_parquet`). A file becomes a
 `Table`, which keeps what a correction must not touch (the order of rows and
 columns, the ids as they were written, the columns of text) beside the numbers,
 and goes back to a file as it came. Numbers are read and written with every digit,
@@ -21,7 +21,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -41,6 +41,7 @@ MISSING = frozenset(("", "NA", "N/A", "n/a", "#N/A", "#NA", "#N/A N/A", "<NA>", 
     ("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")
 )
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_PARQUET = (".parquet", ".pq")
 _BLOCK = 64  # rows between two reports of progress
 
 
@@ -67,13 +68,14 @@ class Table:
     columns : names of all the other columns, in the file's order
     numbers : float array (rows, columns that are not text), missing as NaN
     text : columns kept as strings, by name
+    stored : ids and text as a parquet file had them, with their types; None of other files
 
     Examples
     --------
     >>> import numpy as np
     >>> table = Table("id", ["s1", "s2"], ["run", "f1"], np.ones((2, 1)), {"run": ["01", "02"]})
-    >>> table.number_columns
-    ['f1']
+    >>> table.number_columns, table.rows(1, 2).text
+    (['f1'], {'run': ['02']})
     """
 
     id_name: str
@@ -81,6 +83,13 @@ class Table:
     columns: list[str]
     numbers: NDArray[Any]
     text: dict[str, list[str]]
+    stored: Any = None
+
+    def rows(self, start: int, stop: int) -> Table:
+        """Some of its rows, as a table."""
+        text = {name: cells[start:stop] for name, cells in self.text.items()}
+        stored = None if self.stored is None else self.stored.rows(start, stop)
+        return replace(self, ids=self.ids[start:stop], numbers=self.numbers[start:stop], text=text, stored=stored)
 
     @property
     def number_columns(self) -> list[str]:
@@ -93,6 +102,8 @@ def read_header(path: PathLike) -> list[str]:
 
     Raises `TableError` for a file that cannot be read or a header that cannot serve.
     """
+    if is_parquet(path):
+        return list(_parquet().read_header(path))
     with closing(_rows(path, None)) as rows:
         return next(rows)
 
@@ -104,7 +115,7 @@ def read_table(
 
     Parameters
     ----------
-    path : file ending in .csv, .tsv, .csv.gz or .tsv.gz, in UTF-8
+    path : file ending in .csv, .tsv, .csv.gz or .tsv.gz, in UTF-8, or in .parquet
     text : names of columns to keep as they are written
     progress : called now and then with the share of the file that was read
     unique_ids : whether two rows may not share an id, as they may in a table of dates and symbols
@@ -112,7 +123,8 @@ def read_table(
     Returns
     -------
     Table, `numbers` in float64, correctly rounded; 'NA', 'nan', an empty cell and
-    the other words of `MISSING` are NaN.
+    the other words of `MISSING` are NaN. Of a parquet file whose numbers are all
+    float32, in float32.
 
     Raises
     ------
@@ -132,15 +144,13 @@ def read_table(
     >>> table.ids, table.text, table.numbers.tolist()
     (['007', '008'], {'run': ['01', '02']}, [[0.1, nan], [0.25, 3.0]])
     """
+    if is_parquet(path):
+        found: Table = _parquet().read_table(path, text, progress=progress, unique_ids=unique_ids)
+        return found
     rows = _rows(path, progress)
     id_name, *columns = next(rows)
     wanted = dict.fromkeys(text)
-    absent = [name for name in wanted if name not in columns]
-    if absent:
-        near = nearest(absent[0], columns)
-        raise TableError(
-            f"{str(path)!r} must have the columns that stay text, and has no {absent[0]!r}{near}. Correct the name."
-        )
+    check_text(path, wanted, columns)
     texts = {name: (at, list[str]()) for at, name in enumerate(columns, 1) if name in wanted}
     places = [at for at, name in enumerate(columns, 1) if name not in wanted]
     pick = itemgetter(*places) if len(places) > 1 else lambda row: [row[at] for at in places]
@@ -170,9 +180,37 @@ def read_table(
     return Table(id_name, ids, columns, matrix, {name: kept for name, (_, kept) in texts.items()})
 
 
-def read_text(path: PathLike) -> Table:
-    """Read a table of labels: every column stays text, `numbers` is (rows, 0)."""
-    return read_table(path, text=read_header(path)[1:])
+def read_text(path: PathLike, names: Iterable[str] | None = None, *, progress: Progress | None = None) -> Table:
+    r"""Read a table of labels: columns that stay text, by default all of them; `numbers` is (rows, 0).
+
+    Raises `TableError` as `read_table` does.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "runs.csv"
+    >>> _ = path.write_text("id,run,f1\n007,01,0.1\n008,02,0.25\n")
+    >>> read_text(path, ["run"]).text, read_text(path).columns
+    ({'run': ['01', '02']}, ['run', 'f1'])
+    """
+    id_name, *columns = read_header(path)
+    wanted = dict.fromkeys(columns if names is None else names)
+    check_text(path, wanted, columns)
+    kept = [name for name in columns if name in wanted]
+    if is_parquet(path):
+        found: Table = _parquet().read_text(path, kept, progress=progress)
+        return found
+    places = [(1 + columns.index(name), list[str]()) for name in kept]
+    ids: list[str] = []
+    with closing(_rows(path, progress)) as rows:
+        next(rows)
+        for row in rows:
+            ids.append(row[0])
+            for at, cells in places:
+                cells.append(row[at])
+    _no_duplicates(repr(str(path)), ids, "row ids")
+    text = {name: cells for name, (_, cells) in zip(kept, places, strict=True)}
+    return Table(id_name, ids, kept, np.empty((len(ids), 0)), text)
 
 
 def write_table(table: Table, path: PathLike, *, progress: Progress | None = None) -> None:
@@ -183,23 +221,60 @@ def write_table(table: Table, path: PathLike, *, progress: Progress | None = Non
 
     Raises `TableError` if it cannot be written.
     """
-    numbers = table.numbers
-    places = [(at, table.text[name]) for at, name in enumerate(table.columns, 1) if name in table.text]
+    with open_table(path) as write:
+        write(table, progress)
+
+
+@contextmanager
+def open_table(path: PathLike) -> Iterator[Callable[[Table, Progress | None], None]]:
+    """Open a table's file, to be written some rows at a time; see `write_table`.
+
+    What is yielded writes the rows of a `Table` below those before; the first one
+    says what the columns are.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "out.csv"
+    >>> with open_table(path) as write:
+    ...     write(Table("id", ["s1"], ["f1"], np.ones((1, 1)), {}), None)
+    ...     write(Table("id", ["s2"], ["f1"], np.ones((1, 1)), {}), None)
+    >>> path.read_text().split()
+    ['id,f1', 's1,1.0', 's2,1.0']
+    """
+    if is_parquet(path):
+        with _parquet().open_table(path) as write:
+            yield write
+        return
     with atomic_write(path) as out:
         writer = csv.writer(out, delimiter=_format(path)[0], lineterminator="\n")
-        writer.writerow([table.id_name, *table.columns])
-        for i, name in enumerate(table.ids):
-            row = numbers[i]
-            # csv writes a Python float by repr; numpy knows the digits of the others
-            cells = row.tolist() if row.dtype == np.float64 else row.astype(str).tolist()
-            for k in np.flatnonzero(np.isnan(row)):
-                cells[k] = ""
-            cells.insert(0, name)
-            for at, text in places:
-                cells.insert(at, text[i])
-            writer.writerow(cells)
-            if progress is not None and i % _BLOCK == 0:
-                progress(i / len(table.ids))
+        begun = False
+
+        def write(table: Table, progress: Progress | None = None) -> None:
+            nonlocal begun
+            if not begun:
+                writer.writerow([table.id_name, *table.columns])
+                begun = True
+            _write_rows(writer, table, progress)
+
+        yield write
+
+
+def _write_rows(writer: Any, table: Table, progress: Progress | None) -> None:
+    numbers = table.numbers
+    places = [(at, table.text[name]) for at, name in enumerate(table.columns, 1) if name in table.text]
+    for i, name in enumerate(table.ids):
+        row = numbers[i]
+        # csv writes a Python float by repr; numpy knows the digits of the others
+        cells = row.tolist() if row.dtype == np.float64 else row.astype(str).tolist()
+        for k in np.flatnonzero(np.isnan(row)):
+            cells[k] = ""
+        cells.insert(0, name)
+        for at, text in places:
+            cells.insert(at, text[i])
+        writer.writerow(cells)
+        if progress is not None and i % _BLOCK == 0:
+            progress(i / len(table.ids))
 
 
 @contextmanager
@@ -233,8 +308,35 @@ def check_output(path: PathLike) -> Path:
 
     Cheap, so that a long job can ask before it starts.
     """
-    _format(path)
+    if is_parquet(path):
+        _parquet()
+    else:
+        _format(path)
     return check_place(path, TableError)
+
+
+def is_parquet(path: PathLike) -> bool:
+    """Whether a file's name says that it is a parquet file."""
+    return os.fspath(path).lower().endswith(_PARQUET)
+
+
+def _parquet() -> Any:
+    """The module of parquet files, if what it needs is installed."""
+    from . import tables_parquet
+
+    tables_parquet.require()
+    return tables_parquet
+
+
+def check_text(path: PathLike, wanted: Iterable[str], columns: list[str]) -> None:
+    """Refuse columns that are to stay text and are not there."""
+    known = set(columns)
+    absent = [name for name in wanted if name not in known]
+    if absent:
+        near = nearest(absent[0], columns)
+        raise TableError(
+            f"{str(path)!r} must have the columns that stay text, and has no {absent[0]!r}{near}. Correct the name."
+        )
 
 
 def number(cell: str) -> float:
@@ -278,7 +380,7 @@ def _format(path: PathLike) -> tuple[str, bool]:
     extension = Path(name.removesuffix(".gz")).suffix
     if extension not in _DELIMITERS:
         raise TableError(
-            "A table's name must end in .csv, .tsv, .csv.gz or .tsv.gz, which says how it is written; "
+            "A table's name must end in .csv, .tsv, .csv.gz, .tsv.gz or .parquet, which says how it is written; "
             f"{str(path)!r} does not. Rename or export it so."
         )
     return _DELIMITERS[extension], zipped

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from ..adapters.storage import SavedModel, read_model
 from ..adapters.tables import check_output, read_header, write_table
+from ..exceptions import BatchfixError
 from .checks import check_output_is_new
 from .correct import filled, read_samples
 from .features import features_of, in_order
@@ -21,7 +23,7 @@ from .names import InputError, check_name, split
 from .needs import Needs
 from .peers_apply import apply_peers
 from .summary import count, wrote
-from .terminal import progress_bar
+from .terminal import add_json_option, print_json, progress_bar
 
 UNKNOWN = ("adapt", "pooled", "nan", "error")
 
@@ -61,8 +63,7 @@ def add_apply(commands: Any) -> None:
         help="batches that the model does not know: adapt learns them from their samples, pooled takes them for an "
         "average batch, nan leaves them empty (default: as the model says, and that is an error unless it says else)",
     )
-    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
-    parser.set_defaults(run=run_apply)
+    add_json_option(parser, run_apply)
 
 
 def run_apply(args: argparse.Namespace) -> None:
@@ -77,8 +78,12 @@ def run_apply(args: argparse.Namespace) -> None:
         check_name(name, header, args.input)
     work = _apply_samples if hasattr(saved.corrector, "handle_unknown") else apply_peers
     done = {"model": args.model, "corrector": type(saved.corrector).__name__, "version": saved.batchfix_version}
-    done |= work(args, saved, header, ignored) | {"output": args.output}
-    print(json.dumps(done, indent=2, ensure_ascii=False) if args.json else "\n".join(_said(done, existed)))
+    with _holding_together(args.model):
+        done |= work(args, saved, header, ignored) | {"output": args.output}
+    if args.json:
+        print_json(done)
+    else:
+        print("\n".join(_said(done, existed)))
 
 
 def _apply_samples(
@@ -123,6 +128,20 @@ def _apply_samples(
         "nuisance": roles.nuisance,
         "carried": list(table.text),
     }
+
+
+@contextmanager
+def _holding_together(path: str) -> Iterator[None]:
+    """Say of a model, which anybody may have edited, that it cannot correct, where its parts do not fit each other."""
+    try:
+        yield
+    except BatchfixError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"the model in {path!r} must be as batchfix saved it, and its parts do not fit each other "
+            f"({type(error).__name__}: {error}); save it again, and if nobody changed it, please report this"
+        ) from error
 
 
 def _corrected(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from ..adapters.tables import read_text
 from .labels import is_factor
 from .names import InputError
 from .roles import Roles
+from .terminal import add_json_option, print_json
 
 if TYPE_CHECKING:
     from ..diagnostics.design import DesignForecast
@@ -29,8 +29,8 @@ def add_check(commands: Any) -> None:
         description="Say what a correction between batches can do with a design, and what it will cost, before\n"
         "anything is measured: whether batch and what is kept can be told apart, what would be lost, how much noisier\n"
         "comparisons become, and how often a test on the corrected table would mislead.\n\n"
-        "The table (.csv or .tsv, also gzipped) describes one sample a row; its first column holds the ids. Columns\n"
-        "that are not named are not looked at.",
+        "The table (.csv, .tsv, also gzipped, or .parquet) describes one sample a row; its first column holds the ids.\n"
+        "Columns that are not named are not looked at.",
         epilog="examples:\n"
         "  batchfix check samples.csv --batch run --keep group\n"
         "  batchfix check samples.csv --batch run,site --keep group,age --nuisance depth --json --fail-on stop\n\n"
@@ -48,12 +48,12 @@ def add_check(commands: Any) -> None:
     column("--nuisance", help="what must go besides batch")
     column("--nuisance-factor", help="the same, each value a level of its own")
     column("--nuisance-number", help="the same, a quantity")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
         "--fail-on", choices=["warn", "stop"], help=f"exit with code {FAILED} if the verdict is this or graver"
     )
     # several batch columns are for --method linear, whose costs these are
-    parser.set_defaults(run=run_check, metadata=None, method="linear")
+    parser.set_defaults(metadata=None, method="linear")
+    add_json_option(parser, run_check)
 
 
 def run_check(args: argparse.Namespace) -> None:
@@ -69,7 +69,7 @@ def run_check(args: argparse.Namespace) -> None:
 
     forecast = _forecast(roles, *roles.labels(table.text, table.ids))
     if args.json:
-        print(json.dumps(forecast.to_dict(), indent=2, ensure_ascii=False))
+        print_json(forecast.to_dict())
     else:
         print(forecast)
     if args.fail_on is not None and ORDER.index(forecast.verdict) >= ORDER.index(args.fail_on):

@@ -112,13 +112,20 @@ def check_batches(args: argparse.Namespace, batch: pd.DataFrame) -> None:
             )
 
 
-def look_for_covariates(values: pd.DataFrame, *, in_rows: bool) -> None:
-    """Warn of features that may be none."""
+def check_kept(keep: pd.DataFrame) -> None:
+    """Warn of a kept column that holds one value, of which nothing can be kept."""
+    for name in keep.columns:
+        if keep[name].nunique() == 1:
+            warn(f"column {name!r} holds one value only ({keep[name].iloc[0]!r}): there is nothing of it to keep")
+
+
+def look_for_covariates(values: pd.DataFrame, *, in_rows: bool, done: str = "corrected") -> None:
+    """Warn of features that may be none; `done` is what is done to them."""
     found = covariate_like(list(values.columns), values.to_numpy())
     if not found:
         return
     remedy = f"add --ignore {joined(found)}" if in_rows else "delete those rows"
     warn(
-        f"{some(found)} {'is' if len(found) == 1 else 'are'} corrected as measurements are, and by name or values may "
+        f"{some(found)} {'is' if len(found) == 1 else 'are'} {done} as measurements are, and by name or values may "
         f"be labels or covariates (codes, ages, ...); if so, {remedy}"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +18,7 @@ from ..exceptions import TooFewFeaturesError, UnknownBatchError
 from .checks import (
     check_batches,
     check_ids,
+    check_kept,
     check_names_differ,
     check_options,
     check_output_is_new,
@@ -23,28 +26,42 @@ from .checks import (
 )
 from .compositions import add_composition_options, check_amounts, composition_options, describe_composition
 from .labels import label
-from .methods import METHODS
+from .methods import METHODS, Method
 from .models import add_save_option, check_save, save_as_asked
 from .names import InputError, check_name, split
 from .peers import add_peer_options, check_peer_options, run_history, run_peers
 from .reading import read_numbers
-from .reports import add_report_option, check_correction_report, report_correction
+from .reports import (
+    add_fail_option,
+    add_report_option,
+    check_correction_report,
+    leave_on,
+    report_correction,
+    write_report,
+)
 from .roles import Roles, metadata_of, samples_in_rows
-from .summary import count, describe, wrote
-from .terminal import progress_bar
+from .summary import count, counts_of, describe, wrote
+from .terminal import add_json_option, print_json, progress_bar
+from .wording import in_words
 
 
 def add_correct(commands: Any) -> None:
     """Register `batchfix correct`."""
+    from .large import add_stream_options
+
     methods = "\n".join(f"  {name:<25} {method.summary}" for name, method in METHODS.items())
     parser = commands.add_parser(
         "correct",
         help="correct a table of your own",
         description="Take the differences between batches out of a table, and keep what you name.\n\n"
-        "The table is .csv or .tsv, also gzipped (.csv.gz); its first column holds the ids. Without --metadata\n"
-        "its rows are samples, and --batch, --keep and --nuisance name columns of its own, which are carried to\n"
+        "The table is .csv or .tsv, also gzipped (.csv.gz), or .parquet; its first column holds the ids (of parquet:\n"
+        "the index that pandas stored, if it did). TABLE and FILE may be of different kinds. Without --metadata its\n"
+        "rows are samples, and --batch, --keep and --nuisance name columns of its own, which are carried to\n"
         "the output unchanged. With --metadata they name columns of that table, joined by sample id. All other\n"
-        "columns are measurements and are corrected: name with --ignore what is none (age, sex, ...).",
+        "columns are measurements and are corrected: name with --ignore what is none (age, sex, ...).\n\n"
+        "Of an .h5ad file (AnnData, samples in rows) X or --layer is corrected, --batch, --keep and --nuisance name\n"
+        "columns of obs, and all else goes to the output, an .h5ad file too, as it was.\n\n"
+        "Tables too large for the memory are read and written block by block.",
         epilog=f"methods:\n{methods}\n\n"
         "examples:\n"
         "  batchfix correct runs.csv -o corrected.csv --batch run --keep group --keep-number age --ignore sex\n"
@@ -87,22 +104,31 @@ def add_correct(commands: Any) -> None:
     )
     add_composition_options(parser)
     add_peer_options(parser)
+    parser.add_argument("--layer", metavar="NAME", help="of an .h5ad file: correct this layer and not X")
+    add_stream_options(parser)
     add_save_option(parser)
     add_report_option(parser)
-    parser.set_defaults(run=run_correct)
+    add_fail_option(parser, "the verdict of --report is this or graver; the table is written all the same")
+    add_json_option(parser, run_correct)
 
 
 def run_correct(args: argparse.Namespace) -> None:
     """Read, correct, write, and say what was done."""
+    from .anndata_files import correct_h5ad, is_h5ad
+    from .large import check_stream_options, correct_in_blocks, streams
+
     method = METHODS[args.method]
     check_peer_options(args, sectors=method.peers == "sector")
     check_save(args)
     check_correction_report(args)
+    check_stream_options(args)
+    if is_h5ad(args.input) or is_h5ad(args.output):
+        correct_h5ad(args)
+        return
+    if args.layer is not None:
+        raise InputError(f"--layer names a matrix of an .h5ad file, and {args.input!r} is none; leave it out")
     if method.peers is not None:
-        check_output_is_new(args)
-        made: list[Any] = []  # the corrector, once it is made
-        (run_history if method.peers == "history" else run_peers)(args, partial(_make_into, made, method.make))
-        save_as_asked(args, *made, ignore=split(args.ignore, read_header(args.input)[1:]))
+        _correct_peers(args, method)
         return
     if not args.batch:
         raise InputError(
@@ -117,6 +143,8 @@ def run_correct(args: argparse.Namespace) -> None:
     for name in ignored:
         check_name(name, header, args.input)
     roles = Roles.from_arguments(args, read_header(args.metadata or args.input), ignored)
+    if streams(args) and correct_in_blocks(args, roles, ignored, existed=existed):
+        return
     table, in_rows, samples, cells = read_samples(args, roles, ignored)
     features = table.number_columns if in_rows else table.ids
     if not features:
@@ -127,7 +155,8 @@ def run_correct(args: argparse.Namespace) -> None:
 
     batch, keep, nuisance = roles.labels(cells, samples)
     check_batches(args, batch)
-    corrector = _make_corrector(args, batch)
+    check_kept(keep)
+    corrector = make_corrector(args, batch)
     values = pd.DataFrame(table.numbers, index=table.ids, columns=table.number_columns)
     values = values if in_rows else values.T
     look_for_covariates(values, in_rows=in_rows)
@@ -139,14 +168,51 @@ def run_correct(args: argparse.Namespace) -> None:
     with progress_bar("writing") as progress:
         write_table(filled(table, written, in_rows=in_rows), args.output, progress=progress)
 
-    print("\n".join(describe(features, args.method, batch, keep, nuisance)))
+    lines = describe(features, args.method, batch, keep, nuisance)
     if composition is not None:
-        print("\n".join(describe_composition(corrector, values, corrected)))
+        lines += describe_composition(corrector, values, corrected)
     if table.text:
-        print(f"carried unchanged: {', '.join(table.text)}")
-    print(wrote(args.output, existed))
+        lines.append(f"carried unchanged: {', '.join(table.text)}")
+    say(args, [*lines, wrote(args.output, existed)])
     save_as_asked(args, corrector, batch=roles.batch, ignore=ignored)
-    report_correction(args, roles, corrector, values, corrected, (batch, keep, nuisance))
+    report = report_correction(args, roles, corrector, values, corrected, (batch, keep, nuisance))
+    done = {"samples": len(values), "features": len(features), "batches": counts_of(batch)}
+    finish(args, done | {"kept": roles.keep, "nuisance": roles.nuisance, "carried": list(table.text)}, report)
+
+
+def _correct_peers(args: argparse.Namespace, method: Method) -> None:
+    """Correct by a method without batches, and say what was done."""
+    from .large import streams
+
+    check_output_is_new(args)
+    streams(args)  # a table too large is refused, or warned of
+    made: list[Any] = []  # the corrector, once it is made
+    with redirect_stdout(io.StringIO()) as said:
+        (run_history if method.peers == "history" else run_peers)(args, partial(_make_into, made, method.make))
+    lines = said.getvalue().splitlines()
+    say(args, lines)
+    save_as_asked(args, *made, ignore=split(args.ignore, read_header(args.input)[1:]))
+    finish(args, {"said": lines})
+
+
+def say(args: argparse.Namespace, lines: list[str]) -> None:
+    """Print lines for a person; a program gets one document at the end."""
+    if not args.json:
+        print("\n".join(lines))
+
+
+def finish(args: argparse.Namespace, done: dict[str, Any], report: Any = None) -> None:
+    """Write the report that was asked for, say what was done, and leave with code 3 if --fail-on says so."""
+    verdict = None
+    if report is not None:
+        written = write_report(args.report, report)
+        verdict = report.verdict
+        say(args, [in_words(f"{verdict}: {report.findings.headline}"), written])
+    if args.json:
+        files = {"output": args.output, "model": args.save_model, "report": args.report}
+        print_json({"input": args.input, "method": args.method, **done, **files, "verdict": verdict})
+    if verdict is not None:
+        leave_on(args.fail_on, verdict)
 
 
 def _make_into(made: list[Any], make: Any, **options: Any) -> Any:
@@ -207,7 +273,8 @@ def filled(table: Table, corrected: pd.DataFrame, *, in_rows: bool) -> Table:
     return replace(table, columns=columns, numbers=corrected.to_numpy())
 
 
-def _make_corrector(args: argparse.Namespace, batch: pd.DataFrame) -> Any:
+def make_corrector(args: argparse.Namespace, batch: pd.DataFrame) -> Any:
+    """The method's corrector, with the options that were given."""
     options: dict[str, Any] = {}
     if args.reference is not None:
         several = len(batch.columns) > 1

@@ -3,116 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
-from ..adapters.tables import Table, check_output, write_table
-from ..core.variance import variance_explained
-from ..correctors import BatchCorrector, ComBat, CompositionalCorrector, GroupCorrector, LogRatio
-from ..datasets import load_bladder, load_markets, load_microbes
-from .reports import check_report, write_report
+from ..adapters.tables import check_output, write_table
+from .demos import DEMOS
+from .diagnose import WIDTH
+from .reports import add_fail_option, check_report, leave_on, write_report
 from .summary import wrote
+from .terminal import add_json_option, print_json
+from .wording import in_words
 
-WEEK = 5
-"""Trading days, over which a stock's returns are averaged: few weeks are without a quote."""
-
-
-@dataclass(frozen=True, eq=False)
-class Demo:
-    """A table, corrected.
-
-    Attributes
-    ----------
-    lines : list of str
-        What was done, and what changed.
-    written : Table
-        What is written, and `kind`, what it is.
-    judged : dict
-        What the report is made of: before, corrector, batch, keep, title.
-    """
-
-    lines: list[str]
-    written: Table
-    kind: str
-    judged: dict[str, Any]
-
-
-def lab() -> Demo:
-    """Bladder cancer microarrays from five batches, by ComBat."""
-    bladder = load_bladder()
-    data, batch, cancer = bladder.data, bladder.samples["batch"], bladder.samples["cancer"]
-    corrected = ComBat().fit_transform(data, batch=batch, keep=cancer.to_frame())
-    n, p = data.shape
-    lines = [
-        f"bladder cancer microarrays: {n} samples x {p} probes in {batch.nunique()} batches",
-        "corrected by ComBat, keeping cancer status",
-        "",
-        *_shares(data, corrected, batch, cancer, "a probe", "cancer status"),
-    ]
-    judged = {"before": data, "corrector": ComBat(), "batch": batch, "keep": cancer.to_frame()}
-    judged["title"] = "Bladder cancer microarrays, corrected by ComBat"
-    return Demo(lines, _table("sample", corrected), "samples in rows, log2 intensities", judged)
-
-
-def microbes() -> Demo:
-    """Counts of taxa from four batches, by their log-ratios."""
-    made = load_microbes()
-    batch, group = made.samples["batch"], made.samples["group"]
-    corrector = CompositionalCorrector(output="counts")
-    corrected = corrector.fit_transform(made.data, batch=batch, keep=group.to_frame())
-    ratios = LogRatio("clr").fit(made.data)
-    after = CompositionalCorrector().fit_transform(made.data, batch=batch, keep=group.to_frame())
-    n, p = made.data.shape
-    lines = [
-        f"made counts of microbes: {n} samples x {p} taxa in {batch.nunique()} batches",
-        "corrected as log-ratios by the mean of each batch, keeping group",
-        "",
-        *_shares(
-            _frame(ratios.transform(made.data), made.data),
-            _frame(after, made.data),
-            batch,
-            group,
-            "a log-ratio",
-            "group",
-        ),
-    ]
-    judged = {"before": made.data, "corrector": CompositionalCorrector(), "batch": batch, "keep": group.to_frame()}
-    judged["title"] = "Microbes, corrected as log-ratios"
-    return Demo(lines, _table("sample", corrected.astype(int)), "samples in rows, counts", judged)
-
-
-def markets() -> Demo:
-    """Returns of stocks, each date less the mean of its sector."""
-    market = load_markets()
-    corrected = GroupCorrector(market.sector, scale=None).fit_transform(market.returns)
-    week = np.arange(len(market.returns)) // WEEK
-    weekly = market.returns.groupby(week).mean().T.dropna()  # stocks in rows
-    weekly.columns = [f"week {k + 1}" for k in weekly.columns]
-    sector, style = market.sector[weekly.index], market.exposures.loc[weekly.index]
-    after = BatchCorrector(scale=None).fit_transform(weekly, batch=sector)
-    n, p = market.returns.shape
-    before, left = (variance_explained(each.to_numpy(), sector.to_numpy()).mean() for each in (weekly, after))
-    lines = [
-        f"made returns: {p} stocks on {n} days in {market.sector.nunique()} sectors",
-        "corrected on each day by the mean of each sector",
-        "",
-        "share of a week's variance, on average      before    after",
-        f"  sector explains                          {before:6.1%}   {left:6.1%}",
-    ]
-    judged = {"before": weekly, "corrector": BatchCorrector(scale=None), "batch": sector, "keep": style}
-    judged["title"] = "Returns of stocks, sectors as batches, weeks as features"
-    return Demo(lines, _table("date", corrected), "days in rows, returns beyond the sector's", judged)
-
-
-DEMOS: dict[str, tuple[Callable[[], Demo], str]] = {
-    "lab": (lab, "bladder_corrected.csv"),
-    "microbes": (microbes, "microbes_corrected.csv"),
-    "markets": (markets, "markets_corrected.csv"),
-}
+if TYPE_CHECKING:
+    from ..diagnostics.report.findings import Findings
 
 
 def add_demo(commands: Any) -> None:
@@ -139,32 +43,55 @@ def add_demo(commands: Any) -> None:
         metavar="FILE",
         nargs="?",
         const="",
-        help="where the report goes, replacing what is there (default: bladder_report.html, ...; needs the extra: pip "
-        "install 'batchfix[report]')",
+        help="where the report goes, replacing an older one (default: bladder_report.html, ..., beside the corrected "
+        "table; needs the extra: pip install 'batchfix[report]')",
     )
-    parser.set_defaults(run=run_demo)
+    add_fail_option(parser)
+    add_json_option(parser, run_demo)
 
 
 def run_demo(args: argparse.Namespace) -> None:
-    """Correct the table, write it, print what that changed, and write the report."""
-    make, output = DEMOS[args.table]
-    output = args.output or output
-    page = args.report or DEMOS[args.table][1].replace("_corrected.csv", "_report.html")
+    """Correct the table, write it, print what that changed, write the report, and say its verdict and where it is."""
+    make, usual = DEMOS[args.table]
+    output = args.output or usual
+    page = args.report or str(Path(output).with_name(usual.replace("_corrected.csv", "_report.html")))
     existed = check_output(output).exists()
     missing = "" if args.report is not None else _missing()
     if not missing:
         check_report(page, [output])
     demo = make()
     write_table(demo.written, output)
-    print("\n".join(demo.lines))
-    print()
-    print(f"{wrote(output, existed)} ({demo.kind})")
-    if missing:
-        print(f"for a report with pictures ({missing} is not installed): pip install 'batchfix[report]'")
-        return
-    from ..diagnostics.report import Report
+    if not args.json:
+        print("\n".join([*demo.lines, "", f"{wrote(output, existed)} ({demo.kind})"]))
+    from ..diagnostics.report.findings import Findings
 
-    print(write_report(page, Report(**demo.judged, fast=True, progress=True)))
+    if missing:
+        found, written = Findings.of(**_without_title(demo.judged), fast=True, progress=True), None
+    else:
+        from ..diagnostics.report import Report
+
+        report = Report(**demo.judged, fast=True, progress=True)
+        found, written = report.findings, write_report(page, report)
+    if args.json:
+        said = {"demo": args.table, "output": output, "report": None if missing else page}
+        print_json(said | {"verdict": found.verdict, "headline": found.headline, "summary": list(found.summary)})
+    else:
+        print("\n".join(_judged(found, written, missing)))
+    leave_on(args.fail_on, found.verdict)
+
+
+def _judged(found: Findings, written: str | None, missing: str) -> list[str]:
+    """The verdict, its first reason, and where the page is."""
+    lines = ["", *textwrap.wrap(f"{found.verdict}: {in_words(found.headline)}", WIDTH)]
+    for reason in found.summary[:1]:
+        lines += textwrap.wrap(f"- {in_words(reason)}", WIDTH, subsequent_indent="  ")
+    if written is None:
+        return [*lines, f"for a report with pictures ({missing} is not installed): pip install 'batchfix[report]'"]
+    return [*lines, written]
+
+
+def _without_title(judged: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in judged.items() if name != "title"}
 
 
 def _missing() -> str:
@@ -176,32 +103,3 @@ def _missing() -> str:
     except ModuleNotFoundError as error:
         return str(error.name)
     return ""
-
-
-def _table(ids: str, values: pd.DataFrame) -> Table:
-    return Table(ids, [str(i) for i in values.index], [str(c) for c in values.columns], values.to_numpy(), {})
-
-
-def _frame(values: Any, like: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(np.asarray(values), index=like.index)
-
-
-def _shares(
-    before: pd.DataFrame, after: pd.DataFrame, batch: pd.Series, kept: pd.Series, one: str, name: str
-) -> list[str]:
-    """Lines on what batch and what is kept explain, each given the other."""
-
-    def shares(values: pd.DataFrame) -> tuple[float, float]:
-        matrix = values.to_numpy()
-        of_batch = variance_explained(matrix, batch.to_numpy(), given=kept.to_numpy())
-        of_kept = variance_explained(matrix, kept.to_numpy(), given=batch.to_numpy())
-        return float(of_batch.mean()), float(of_kept.mean())
-
-    then, now = shares(before), shares(after)
-    head = f"share of {one}'s variance, on average"
-    rows = [f"  batch explains, given {name}", f"  {name} explains, given batch"]
-    width = max(41, len(head))
-    return [
-        f"{head:<{width}}  before    after",
-        *(f"{row:<{width}} {a:6.1%}   {b:6.1%}" for row, a, b in zip(rows, then, now, strict=True)),
-    ]

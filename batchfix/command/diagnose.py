@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from .labelled import Labelled, add_sample_options, corrector_of, judging_method, read_after, read_labelled
+from .labelled import Labelled, add_sample_options, corrector_of, described, judging_method, read_after, read_labelled
 from .names import InputError
-from .reports import add_report_option, check_report, leave_on, write_report
+from .reports import add_fail_option, add_report_option, check_report, leave_on, write_report
+from .terminal import add_json_option, print_json
+from .wording import in_words
 
 if TYPE_CHECKING:
     from ..diagnostics.report.document import Grid
+    from ..diagnostics.report.findings import Findings
 
 WIDTH = 100
 
@@ -47,9 +49,8 @@ def add_diagnose(commands: Any) -> None:
         help="with --method and --keep: deal what is kept anew within batches, correct again, and see what is found",
     )
     add_report_option(parser)
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--fail-on", choices=["warn", "stop"], help="exit with code 3 if the verdict is this or graver")
-    parser.set_defaults(run=run_diagnose)
+    add_fail_option(parser)
+    add_json_option(parser, run_diagnose)
 
 
 def run_diagnose(args: argparse.Namespace) -> None:
@@ -63,17 +64,20 @@ def run_diagnose(args: argparse.Namespace) -> None:
     corrector = None if args.method is None else corrector_of(args.method, first)
     after = None if args.after is None else read_after(args.after, first)
     common = {"distance": args.distance, "fast": args.fast, "progress": True}
-    if args.report is not None:
-        verdict, said, lines = _with_report(args, first, after, corrector, common)
+    found, more, lines = (_with_report if args.report is not None else _numbers_alone)(
+        args, first, after, corrector, common
+    )
+    if args.json:
+        print_json(found.to_dict() | more)
     else:
-        verdict, said, lines = _numbers_alone(args, first, after, corrector, common)
-    print(json.dumps(said, indent=2, ensure_ascii=False) if args.json else "\n".join(lines))
-    leave_on(args.fail_on, verdict)
+        print("\n".join(map(in_words, [*said_in_words(found, described(args.input, first)), *lines])))
+    leave_on(args.fail_on, found.verdict)
 
 
 def _with_report(
     args: argparse.Namespace, first: Labelled, after: Any, corrector: Any, common: dict[str, Any]
-) -> tuple[str, dict[str, Any], list[str]]:
+) -> tuple[Findings, dict[str, Any], list[str]]:
+    """Findings, what else goes to JSON, and further lines."""
     from ..diagnostics.report import Report
 
     report = Report(
@@ -87,14 +91,12 @@ def _with_report(
         **common,
     )
     written = write_report(args.report, report)
-    document = report.document
-    lines = said_in_words(document.verdict, document.headline, document.summary, document.numbers)
-    return report.verdict, report.to_dict() | {"report": args.report}, [*lines, "", written]
+    return report.findings, report.to_dict() | {"report": args.report}, ["", written]
 
 
 def _numbers_alone(
     args: argparse.Namespace, first: Labelled, after: Any, corrector: Any, common: dict[str, Any]
-) -> tuple[str, dict[str, Any], list[str]]:
+) -> tuple[Findings, dict[str, Any], list[str]]:
     """The same without pictures, which need what may not be installed."""
     from ..diagnostics.report.findings import Findings
 
@@ -107,17 +109,30 @@ def _numbers_alone(
         placebo=args.placebo,
         **common,
     )
-    return found.verdict, found.to_dict(), said_in_words(found.verdict, found.headline, found.summary, found.numbers)
+    return found, {}, []
 
 
-def said_in_words(verdict: str, headline: str, summary: tuple[str, ...], numbers: Grid) -> list[str]:
-    """Lines for a terminal: the verdict, its reasons, and the numbers."""
-    lines = textwrap.wrap(f"{verdict}: {headline}", WIDTH)
-    for reason in summary:
-        whole = f"- {reason}".replace(" %", "\N{NO-BREAK SPACE}%")
-        wrapped = textwrap.wrap(whole, WIDTH, subsequent_indent="  ", break_long_words=False)
-        lines += [line.replace("\N{NO-BREAK SPACE}", " ") for line in wrapped]
-    return [*lines, "", *aligned(numbers)]
+def said_in_words(found: Findings, what: str) -> list[str]:
+    """Lines for a terminal: the verdict, its reasons, the numbers, and why some cannot be had."""
+    lines = textwrap.wrap(f"{found.verdict}: {found.headline}", WIDTH)
+    for reason in found.summary:
+        lines += _wrapped(f"- {in_words(reason)}")
+    lines += ["", what, "", *aligned(found.numbers)]
+    titles: dict[str, list[str]] = {}
+    for title, reason in found.lacking.items():
+        titles.setdefault(reason, []).append(title)
+    if titles:
+        lines.append("")
+    for reason, of in titles.items():
+        lines += _wrapped(f"no number ({'; '.join(of)}): {in_words(reason)}")
+    return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines in which percent signs stay with their numbers."""
+    whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    wrapped = textwrap.wrap(whole, WIDTH, subsequent_indent="  ", break_long_words=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in wrapped]
 
 
 def aligned(numbers: Grid) -> list[str]:

@@ -13,14 +13,18 @@ from typing import Any
 import pandas as pd
 
 from ..adapters.tables import Table, read_header
-from ..core.naming import some
+from ..core.naming import nearest, some
+from ..correctors.amounts import scale_of
 from ..exceptions import AlignmentError
+from .checks import look_for_covariates
 from .correct import read_samples
 from .methods import METHODS
 from .names import InputError, check_name, split
 from .reading import read_numbers
 from .reports import as_kept
 from .roles import Roles
+from .summary import count
+from .terminal import warn
 
 DISTANCES = ("euclidean", "aitchison", "braycurtis")
 
@@ -92,13 +96,26 @@ def read_labelled(args: argparse.Namespace) -> Labelled:
         )
     table, in_rows, samples, cells = read_samples(args, roles, ignored)
     batch, keep, _ = roles.labels(cells, samples)
+    if batch.iloc[:, 0].nunique() == 1:
+        raise InputError(
+            f"--batch must name a column of several batches, and {roles.batch[0]!r} holds one only "
+            f"({batch.iloc[0, 0]!r}): there is no difference to look for; name the column that tells them apart"
+        )
     values = _values(table, in_rows=in_rows)
     if not len(values.columns):
         raise InputError(
             f"{args.input!r} must have columns of measurements, and all of its columns are named as labels or "
             "ignored; leave the measurements out of --batch, --keep and --ignore"
         )
+    look_for_covariates(values, in_rows=in_rows, done="measured")
+    _check_distance(args, values)
     return Labelled(values, batch.iloc[:, 0], as_kept(keep, roles), in_rows, [*roles.kinds, *ignored])
+
+
+def described(path: str, first: Labelled) -> str:
+    """A line on what was read: its size, and what the batches are."""
+    n, p = first.values.shape
+    return f"{count(n, 'sample')} x {count(p, 'feature')} of {path}, batches by {first.batch.name}"
 
 
 def read_after(path: str, first: Labelled) -> pd.DataFrame:
@@ -130,7 +147,14 @@ def judging_method(text: str) -> str:
     """Name of a method that corrects between batches."""
     known = [name for name, method in METHODS.items() if method.peers is None]
     if text not in known:
-        raise argparse.ArgumentTypeError(f"invalid choice: {text!r}; the methods are {', '.join(known)}")
+        if text in METHODS:
+            raise argparse.ArgumentTypeError(
+                f"invalid choice: {text!r}, which does not correct between batches; those that do are "
+                f"{', '.join(known)}"
+            )
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {text!r}{nearest(text, known)}; the methods are {', '.join(known)}"
+        )
     return text
 
 
@@ -141,6 +165,18 @@ def corrector_of(name: str, first: Labelled) -> Any:
             f"--keep needs a method that works with means, and {name} works with medians; choose another method"
         )
     return METHODS[name].make()
+
+
+def _check_distance(args: argparse.Namespace, values: pd.DataFrame) -> None:
+    """Warn of a distance between counts or shares that is taken of something else."""
+    held = values.to_numpy()
+    if args.distance == "euclidean" or not (held >= 0).all():  # what is negative or missing is refused below
+        return
+    if scale_of(held) == "amounts":
+        warn(
+            f"--distance {args.distance} is of counts or shares, and {args.input!r} holds neither; if these are "
+            "logarithms, leave it out"
+        )
 
 
 def _values(table: Table, *, in_rows: bool) -> pd.DataFrame:

@@ -15,6 +15,11 @@ from ..core.naming import some
 from ..exceptions import AmbiguousKeepError, MissingLabelError
 from .terminal import warn
 
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+"""A number as spreadsheets write it in many languages; or one with its thousands apart."""
+
+POINTS = "export the table with decimal points and nothing between thousands (51.1, 1234)"
+
 _WHOLE = re.compile(r"([+-]?(?:0|[1-9][0-9]*))\.0*")
 
 
@@ -75,6 +80,14 @@ def typed(name: str, cells: list[str], samples: list[str], role: str, kind: str)
             values.append(number(cell))
         except ValueError:
             bad.append((sample, cell))
+    commas = [(sample, cell) for sample, cell in bad if DECIMAL_COMMA.fullmatch(cell)]
+    if commas and all(DECIMAL_COMMA.fullmatch(cell) or cell.strip() in MISSING for _, cell in bad):
+        sample, cell = commas[0]
+        levels = f"; or say --{role}-factor {name} if these are levels" if kind == "auto" else ""
+        raise AmbiguousKeepError(
+            f"--{role} column {name!r} must hold numbers with a point, and sample {sample!r} has {cell!r}, which looks "
+            f"like one with a decimal comma; {POINTS}{levels}"
+        )
     if np.isnan(values).any() or (bad and not values and kind == "auto"):
         return factor(name, cells, samples, role)  # text, or its error if some are missing
     if bad:

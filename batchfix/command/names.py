@@ -41,8 +41,8 @@ def joined(names: Sequence[str]) -> str:
     return shlex.quote(",".join(f'"{name}"' if "," in name else name for name in names))
 
 
-def check_name(name: str, header: Sequence[str], path: str) -> None:
-    """Refuse a name that is not that of a column beside the ids."""
+def check_name(name: str, header: Sequence[str], path: str, *, hint: str = "") -> None:
+    """Refuse a name that is not that of a column beside the ids; the hint is given where no name is near."""
     if name in header[1:]:
         return
     if name == header[0]:
@@ -50,7 +50,8 @@ def check_name(name: str, header: Sequence[str], path: str) -> None:
             f"a named column must be beside the ids, and {name!r} is the first column of {path!r}, which holds them; "
             "put a column of unique ids first"
         )
+    near = nearest(name, header[1:])
     raise InputError(
-        f"{path!r} must have the columns you name, and has no {name!r}{nearest(name, header[1:])}; "
-        f"its columns are {some(header[1:], 8)}"
+        f"{path!r} must have the columns you name, and has no {name!r}{near}; "
+        f"its columns are {some(header[1:], 8)}{'' if near else hint}"
     )

@@ -28,6 +28,9 @@ class Roles:
         """Resolve the names against the header of the table that holds them."""
         where = args.metadata or args.input
         kinds: dict[str, str] = {}
+        hint = "; if these are samples, give the table that describes them, one a row"
+        if hasattr(args, "samples"):
+            hint = "" if args.metadata else f"{hint}, with --metadata"
         taken = {} if args.metadata else dict.fromkeys(ignored, "ignore")  # column -> the option that took it
 
         def take(role: str) -> list[str]:
@@ -35,7 +38,7 @@ class Roles:
             for kind in ("auto", "factor", "number"):
                 option = role if kind == "auto" else f"{role}-{kind}"
                 for name in split(getattr(args, option.replace("-", "_"), None), header[1:]):
-                    check_name(name, header, where)
+                    check_name(name, header, where, hint=hint)
                     first = taken.setdefault(name, option)
                     # --keep x --keep-factor x says no more than --keep-factor x
                     if first not in (option, role):

@@ -14,12 +14,19 @@ SHOWN = 8
 
 def count(n: int, one: str, many: str | None = None) -> str:
     """A number and its noun: '1 sample', '2 batches'."""
-    return f"{n} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def wrote(path: str, existed: bool) -> str:
     """Where the result is, and whether a file had to go for it."""
     return f"wrote {path}{', replacing the file that was there' if existed else ''}"
+
+
+def counts_of(batch: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Samples of each batch, by column of batches."""
+    return {
+        str(name): {str(label): int(n) for label, n in sorted(Counter(batch[name]).items())} for name in batch.columns
+    }
 
 
 def describe(

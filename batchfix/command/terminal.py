@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import re
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
 from ..exceptions import (
     BatchfixWarning,
     ConvergenceWarning,
+    DenseWarning,
     NothingToCorrectWarning,
     PseudocountWarning,
     SingletonBatchWarning,
 )
+from .wording import all_in_words, in_words
 
 Progress = Callable[[float], object]
 
@@ -29,6 +33,7 @@ Progress = Callable[[float], object]
 # None: it has said so already, of all batches.
 IN_OUR_WORDS: dict[type[Warning], str | None] = {
     NothingToCorrectWarning: None,
+    DenseWarning: None,
     SingletonBatchWarning: None,
     ConvergenceWarning: "the estimates of some batches did not settle: look for features with extreme values, or "
     "choose --method location-scale",
@@ -37,12 +42,58 @@ IN_OUR_WORDS: dict[type[Warning], str | None] = {
 }
 
 
+Run = Callable[[argparse.Namespace], object]
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says a mistake in one line."""
+    """An argument parser that says a mistake in one line, and as JSON where that was asked for."""
+
+    _as_json = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what a subcommand does not know is a mistake of that subcommand."""
+        given: Sequence[str] = sys.argv[1:] if args is None else list(args)
+        self._as_json = "--json" in given
+        known, unknown = super().parse_known_args(given, namespace)
+        if unknown and self._subparsers is None:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and leave with code 2."""
+        if self._as_json:
+            print_json({"error": one_line(message)})
         self.exit(2, f"batchfix: {one_line(message)}; see {self.prog} --help\n")
+
+
+def add_json_option(parser: argparse.ArgumentParser, run: Run) -> None:
+    """Register --json, and what to run; a mistake is then a JSON document too."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help='print one JSON document and nothing else on stdout: everything, or {"error": ...} for a mistake',
+    )
+    parser.set_defaults(run=_json_of_mistakes(run))
+
+
+def _json_of_mistakes(run: Run) -> Run:
+    @functools.wraps(run)
+    def said(args: argparse.Namespace) -> None:
+        try:
+            run(args)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if args.json:
+                print_json({"error": one_line(error)})
+            raise
+
+    return said
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print a JSON document, in the command's words."""
+    print(json.dumps(all_in_words(value), indent=2, ensure_ascii=False))
 
 
 class Stopped(BaseException):
@@ -121,4 +172,4 @@ def one_line(message: object) -> str:
     >>> one_line("X must be finite,\nrow 'X' is not.")
     "the table must be finite, row 'X' is not."
     """
-    return re.sub(r"(?<![\w'])X(?![\w'])", "the table", " ".join(str(message).split()))
+    return in_words(re.sub(r"(?<![\w'])X(?![\w'])", "the table", " ".join(str(message).split())))

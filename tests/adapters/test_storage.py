@@ -24,7 +24,8 @@ from sklearn.pipeline import make_pipeline
 
 from batchfix.adapters import archive
 from batchfix.adapters.archive import ArchiveError
-from batchfix.adapters.storage import CLASSES, CORRECTORS, load_model, read_model, save_model
+from batchfix.adapters.attributes import FITTED
+from batchfix.adapters.storage import CLASSES, CORRECTORS, KIND, load_model, read_model, save_model
 from batchfix.core.partition import BinaryPartition
 from batchfix.core.schedule import Schedule
 from batchfix.core.zeros import HalfMinimum, MultiplicativeReplacement
@@ -525,6 +526,61 @@ SOLUTION = (*FIELDS, "_solution", "fields")
 )
 def test_manifests_that_mislead(path: Path, whole: bytes, change: Callable[[Any], None], said: str) -> None:
     refuse(path, changed(opened(whole, path), change), said)
+
+
+def within(tree: Any, name: str) -> Any:
+    """The first dict of a tree that has this key."""
+    if isinstance(tree, dict) and name in tree:
+        return tree
+    inside = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return next((found for each in inside if (found := within(each, name)) is not None), None)
+
+
+def refuse_changed(path: Path, data: bytes, change: Callable[[Any], object]) -> None:
+    """Write a model whose manifest somebody changed, its digest right; it must be refused."""
+    members = opened(data, path)
+    manifest = json.loads(members["manifest.json"])
+    change(manifest["model"])
+    signed(path, list((members | {"manifest.json": json.dumps(manifest).encode()}).items()))
+    with pytest.raises(ArchiveError, match="must hold a model as batchfix saves it"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_every_fit_leaves_is_listed(name: str, path: Path) -> None:
+    """The list of attributes is that of fresh fits; without any of them a file is refused."""
+    corrector = CASES[name][0]()
+    wanted = FITTED[type(corrector).__name__]
+    assert set(wanted) <= set(vars(corrector))
+    save_model(corrector, path)
+    data = path.read_bytes()
+    for each in wanted:
+        refuse_changed(path, data, lambda model, each=each: model["fields"].pop(each))  # type: ignore[misc]  # one a loop
+
+
+@pytest.mark.parametrize(
+    ("holder", "field"),
+    [("maps", "scale"), ("maps", "shift"), ("maps", "loading"), ("target", "scale"), ("pooled", "location")],
+)
+def test_parts_of_a_map_must_be_there(path: Path, whole: bytes, holder: str, field: str) -> None:
+    refuse_changed(path, whole, lambda model: within(model, holder)[holder]["fields"].update({field: None}))
+
+
+@pytest.mark.parametrize("item", [-1, [1, 2], None])
+def test_names_of_features_must_be_text(path: Path, whole: bytes, item: Any) -> None:
+    names = "feature_names_in_"
+    refuse_changed(path, whole, lambda model: within(model, names)[names]["items"].__setitem__(2, item))
+
+
+def test_what_is_an_archive_of_a_kind(path: Path, whole: bytes, tmp_path: Path) -> None:
+    path.write_bytes(whole)
+    assert archive.is_archive(path, KIND)
+    assert not archive.is_archive(path, "batchfix moments")
+    for content in (whole[:-1], b"a,b\n1,2\n", b"PK"):
+        path.write_bytes(content)
+        assert not archive.is_archive(path, KIND)
+    path.write_bytes(b"")
+    assert archive.is_archive(path, KIND)
 
 
 def test_json_that_is_none(path: Path, whole: bytes) -> None:

@@ -429,4 +429,29 @@ def test_the_model_has_a_file_of_its_own(january: pd.DataFrame, capsys: pytest.C
     assert run("apply", "feb.csv --model m -o x.csv") == 2
     assert "the output must have a file of its own" in capsys.readouterr().err
     Path("x.csv").unlink()
+    assert run("correct", "jan.csv -o new.csv --batch run --keep group,age --ignore stage --save-model feb.csv") == 2
+    assert "the model may replace an older one and nothing else" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+    assert run("correct", "jan.csv -o new.csv --batch run --keep group,age --ignore stage --save-model m") == 0
+    assert "wrote m, replacing the file that was there" in capsys.readouterr().out
+
+
+def test_a_model_whose_parts_do_not_fit_is_a_sentence(
+    january: pd.DataFrame, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever somebody made of a model, no traceback comes of it."""
+    for error in (AttributeError("no such thing"), TypeError("None has no len"), IndexError("out of range")):
+
+        def broken(*_: Any, error: Exception = error, **__: Any) -> Any:
+            raise error
+
+        monkeypatch.setattr(ComBat, "transform", broken)
+        said = refused("feb.csv --model m -o no.csv", "its parts do not fit each other")
+        assert f"({type(error).__name__}: {error})" in said
+
+
+def test_a_mistake_is_json_too(january: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    for options in ("--model nowhere", "--model m --batch nothing", "--model"):
+        assert run("apply", f"feb.csv -o no.csv --json {options}") == 2
+        out, err = capsys.readouterr()
+        assert err.startswith(f"batchfix: {json.loads(out)['error']}")

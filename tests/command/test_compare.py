@@ -8,6 +8,7 @@ import pytest
 
 from batchfix import BatchCorrector, ComBat
 from batchfix.cli import main
+from batchfix.command.wording import all_in_words
 from batchfix.datasets import make_lab
 from batchfix.diagnostics.report.findings import Findings
 
@@ -44,7 +45,7 @@ def test_each_method_is_what_python_finds(runs: pd.DataFrame, capsys: pytest.Cap
     for name, corrector in (("combat", ComBat()), ("location", BatchCorrector(scale=None))):
         keep = runs[["group"]].astype("category")
         want = Findings.of(runs.iloc[:, 2:], corrector=corrector, batch=runs["run"], keep=keep, fast=True)
-        assert alike(said[name], json.loads(json.dumps(want.to_dict())))
+        assert alike(said[name], all_in_words(json.loads(json.dumps(want.to_dict()))))
 
 
 def test_columns_side_by_side(runs: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,13 +62,62 @@ def test_columns_side_by_side(runs: pd.DataFrame, capsys: pytest.CaptureFixture[
     assert err == ""
 
 
+def test_methods_that_cannot_correct_say_why(runs: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that is refused leaves dashes and its reason; the others have their numbers."""
+    runs["group"] = runs["run"]
+    runs.to_csv("runs.csv")
+    assert compare("--methods", "combat,linear") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[1] for line in lines if line.startswith("verdict ")} == {"stop"}
+    for name in ("combat", "linear"):
+        refusal = f"{name} could not correct the table. Batch and 'group' cannot be"
+        assert any(line.startswith(refusal) for line in lines)
+    runs["group"] = ["case", "control"] * 30
+    runs.loc["s00", "f1"] = -1.0
+    runs.to_csv("runs.csv")
+    assert compare("--methods", "clr-location,location") == 0
+    out = capsys.readouterr().out
+    assert "clr-location could not correct the table. " in out
+    (held,) = (line for line in out.splitlines() if line.startswith("Batch, share of variance: adjusted R2 held out"))
+    cells = held.split("held out")[1].split("  ")
+    assert [each.strip() for each in cells if each.strip()][:2] == ["-", "-"]  # as measured, and clr-location
+    assert held.rstrip().endswith("(noise)")
+
+
+def test_the_exit_code_is_that_of_the_best(runs: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = iter(["stop", "warn"] * 3)
+    monkeypatch.setattr(Findings, "verdict", property(lambda _: next(verdicts)))
+    methods = ("--methods", "combat,location", "--json")
+    monkeypatch.setattr(Findings, "to_dict", lambda _: {})
+    assert compare(*methods) == 0
+    assert compare(*methods, "--fail-on", "stop") == 0
+    assert compare(*methods, "--fail-on", "warn") == 3
+
+
+def test_what_may_be_a_label_is_named(runs: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    runs["age"] = range(60)
+    runs.to_csv("runs.csv")
+    assert compare("--methods", "location") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("60 samples x 9 features of runs.csv, batches by run\n")
+    assert err.startswith("warning: 'age' is measured as measurements are, and by name or values may be labels")
+
+
+def test_a_mistake_is_json_too(runs: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    for options in (("--keep", "gruop"), ("--methods", "combta"), ("--nosuch",)):
+        assert compare("--json", *options) == 2
+        out, err = capsys.readouterr()
+        assert err.startswith(f"batchfix: {json.loads(out)['error']}")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--methods", "combta"), "invalid choice: 'combta'"),
+        (("--methods", "combta"), "invalid choice: 'combta' (did you mean 'combat'?)"),
         (("--methods", " , "), "must name a method"),
         (("--methods", "combat,robust-location"), "--keep needs a method that works with means"),
-        (("--methods", "history-zscore"), "invalid choice: 'history-zscore'"),
+        (("--methods", "history-zscore"), "invalid choice: 'history-zscore', which does not correct between"),
+        (("--nosuch",), "unrecognized arguments: --nosuch; see batchfix compare --help"),
     ],
 )
 def test_mistakes_are_a_sentence(

@@ -82,6 +82,7 @@ def displays():
 def test_every_display_has_a_figure_axes_and_words(displays):
     for display in displays:
         assert all(ax.figure.canvas.figure is display.figure_ for ax in axes_of(display))
+        assert list(np.ravel(display.ax_)) == list(axes_of(display))
         assert display._repr_png_().startswith(b"\x89PNG")
         said = display.describe()
         assert said.endswith(".")
@@ -125,6 +126,38 @@ def test_axes_of_the_caller_are_used():
                 display.plot([axes[0, 0]] * 7)
         finally:
             plt.close(figure)
+
+
+@pytest.mark.parametrize("layout", ["constrained", None])
+def test_one_axes_is_split_into_panels(layout):
+    """All is drawn within it, next to what else the figure holds."""
+    for display in every_display():
+        count = axes_of(display).size
+        figure, (left, right) = plt.subplots(1, 2, layout=layout, figsize=(12, 8))
+        try:
+            display.plot(ax=right)
+            figure.draw_without_rendering()
+            panels = axes_of(display)
+            assert len(panels) == count
+            assert display.figure_ is figure
+            assert (right in panels) == (count == 1)
+            assert all(panel.get_position().x0 > left.get_position().x1 for panel in panels)
+            boxes = [panel.get_position() for panel in panels]
+            assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+        finally:
+            plt.close(figure)
+
+
+def test_an_axes_put_by_hand_is_split_too():
+    figure = plt.figure()
+    try:
+        ax = figure.add_axes((0.5, 0.1, 0.4, 0.8))
+        display = PCADisplay.from_tables(LAB.data, AFTER, batch=LAB.batch, ax=ax)
+        assert display.axes_.shape == (1, 2)
+        places = [each.get_position() for each in display.axes_.flat]
+        assert all(each.x0 >= 0.5 and each.x1 <= 0.9 + 1e-9 for each in places)
+    finally:
+        plt.close(figure)
 
 
 def test_axes_of_a_subfigure_give_the_whole_figure():
@@ -356,6 +389,19 @@ def test_pca_colours_a_number_by_its_value():
     assert [place[tuple(point)] for point in drawn.get_offsets()] == drawn.get_array().tolist()
 
 
+def test_pca_rows_line_up():
+    """Panels of a number and of a factor stand below each other, to a hundredth of the picture's width."""
+    age = np.linspace(20.0, 80.0, 60)
+    display = PCADisplay.from_tables(LAB.data, AFTER, batch=LAB.batch, keep={"group": LAB.group, "age": age})
+    display.figure_.draw_without_rendering()
+    for column in display.axes_.T:
+        places = [each.get_window_extent() for each in column]
+        edges = np.array([[each.x0, each.x1] for each in places]) / display.figure_.bbox.width
+        assert np.ptp(edges, axis=0).max() < 0.01
+    assert display.axes_[2, 1].get_xlabel().startswith("PC1 of before (")
+    assert display.axes_[2, 0].get_xlabel().startswith("PC1 (")
+
+
 def test_pca_of_one_feature_stands_batches_beside_each_other():
     display = PCADisplay.from_tables(LAB.data.iloc[:, :1], batch=LAB.batch)
     assert list(display.scores["before"].columns) == ["PC1"]
@@ -483,6 +529,20 @@ def test_boxes_are_quantiles_of_deviations_from_each_features_median():
     assert low == -high
 
 
+@pytest.mark.parametrize(
+    "sizes", [[20, 5, 5, 1], [30, 1, 1, 1, 1, 1], [2] * 30, [300, 1, 1, 1, 300], [10, 10, 10]], ids=str
+)
+def test_names_of_batches_do_not_lie_on_each_other(sizes):
+    batch = np.repeat([f"sector{k}" for k in range(len(sizes))], sizes)
+    X = np.random.default_rng(0).normal(size=(len(batch), 4))
+    display = RelativeLogExpressionDisplay.from_tables(X, batch=batch)
+    display.figure_.draw_without_rendering()
+    names = [each for each in display.axes_[-1].get_xticklabels() if each.get_text()]
+    boxes = [each.get_window_extent() for each in names]
+    assert len(names) >= 2
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+
+
 def test_many_samples_are_thinned_within_their_batches():
     crowd = make_lab(2_000, 5, 4, n_singletons=1, random_state=0)
     display = RelativeLogExpressionDisplay.from_tables(crowd.data, batch=crowd.batch)
@@ -512,6 +572,16 @@ def test_design_counts_and_empty_cells():
     hatched = [patch.get_xy() for patch in display.ax_.patches if patch.get_hatch()]
     assert sorted(hatched) == sorted((j - 0.5, i - 0.5) for i, j in np.argwhere(wanted.to_numpy() == 0))
     assert f"{int((wanted == 0).sum().sum())} of 15 cells are empty" in display.describe()
+
+
+def test_a_long_title_of_a_narrow_design_is_whole():
+    name = "condition of the patient at admission"
+    display = DesignDisplay.from_labels(np.repeat(list("abcd"), 4), {name: list("xyxy") * 4})
+    display.figure_.draw_without_rendering()
+    (title,) = (text for text in display.figure_.texts if "batch" in text.get_text())
+    held = title.get_window_extent()
+    assert display.figure_.bbox.x0 <= held.x0
+    assert held.x1 <= display.figure_.bbox.x1
 
 
 def test_blocks_stand_together_and_are_framed():
@@ -673,6 +743,8 @@ def test_short_names_stay_apart():
     shown = short_names(names, 14)
     assert len(set(shown)) == 30
     assert max(map(len, shown)) <= 14
+    plates = [f"plate_2024_site_Heidelberg_machine_{k:02d}_<b>" for k in range(40)]
+    assert short_names(plates, 14)[:3] == ["…00…", "…01…", "…02…"]
     assert short("x" * 100, 10) == "xxxxxx…xxx"
     hopeless = ["x" * 40 + letter + "y" * 40 + letter * 3 + "z" * 40 for letter in "ab"]
     assert len(set(short_names([*hopeless, "y" + hopeless[0]], 14))) == 3

@@ -17,12 +17,16 @@ from PIL import Image as Pillow
 
 from batchfix import ComBat, CompositionalCorrector
 from batchfix.datasets import make_lab, make_microbes
+from batchfix.diagnostics.design_words import Finding
 from batchfix.diagnostics.evaluation import NUMBERS, evaluate
 from batchfix.diagnostics.report import Report
 from batchfix.diagnostics.report.document import _is_number, grid
 from batchfix.diagnostics.report.files import ReportError
+from batchfix.diagnostics.report.findings import Findings
+from batchfix.diagnostics.report.lacking import lacking
+from batchfix.diagnostics.report.numbers import number_rows, side_by_side
 from batchfix.diagnostics.report.sections import overall, verdicts
-from batchfix.diagnostics.report.words import ADVICE, TITLES
+from batchfix.diagnostics.report.words import ADVICE, DESIGNED_SO, HEADLINES, IN_SAMPLE, TITLES
 from batchfix.diagnostics.sections import Missing
 from batchfix.exceptions import BatchfixError
 
@@ -292,14 +296,111 @@ def test_many_samples_stay_small(report):
         ("fine", "stop", "stop"),
         ("under-corrected", "fine", "warn"),
         ("undecided", "warn", "warn"),
-        ("over-fitted", "fine", "stop"),
-        ("under-corrected and over-fitted", "warn", "stop"),
+        ("over-fitted", "fine", "warn"),
+        ("over-fitted: Biology is lost: group", "fine", "stop"),
+        ("over-fitted: group in a batch left out. It is upside down.", "fine", "stop"),
+        ("under-corrected and over-fitted", "warn", "warn"),
+        ("not corrected", "fine", "warn"),
     ],
 )
 def test_the_gravest_verdict_counts(report, verdict, forecast, wanted):
-    found = dataclasses.replace(report.evaluation, verdict=verdict)
+    verdict, _, reason = verdict.partition(": ")
+    found = dataclasses.replace(report.evaluation, verdict=verdict, over=(reason,))
     assert overall(found, {"forecast": forecast}) == wanted
     assert overall(found, {"forecast": forecast, "placebo": "stop"}) == "stop"
+
+
+def test_the_summary_is_in_the_order_of_weight(report):
+    """Biology lost before batches left, and a design that stops before both; of the rest the order stays."""
+    design = report.evaluation.forecast
+    stop = dataclasses.replace(design, findings=(Finding("stop", "Designed so."),), verdict="stop")
+    found = dataclasses.replace(
+        report.evaluation,
+        verdict="under-corrected and over-fitted",
+        under=("Location: left.", "Scale: left."),
+        over=("Something else.", "Biology is lost: group."),
+        mind=("A note.", "Designed so."),
+        forecast=stop,
+    )
+    summary = Findings(found).summary
+    assert summary[:2] == ("Biology is lost: group.", "Designed so.")
+    assert summary[2:] == ("Location: left.", "Scale: left.", "Something else.", "A note.")
+    measured = dataclasses.replace(found, corrector="", corrected=False, verdict="under-corrected", over=())
+    assert Findings(measured).summary[0] == "Designed so."
+    assert Findings(measured).headline == DESIGNED_SO["under-corrected"]
+
+
+def test_names_of_many_batches_are_left_to_the_section():
+    batch = np.repeat([f"a_long_name_of_a_batch_{k:02d}" for k in range(40)], 2)
+    level = np.repeat([f"level {k // 10}" for k in range(40)], 2)
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    document = Report(X, batch=batch, keep={"many": level}, fast=True).document
+    assert document.section("forecast").says.count("a_long_name") > 8
+    assert document.summary[0].startswith("Batch and 'many' cannot be told apart: batches fall into 4 blocks")
+    assert "a_long_name" not in document.summary[0]
+
+
+def test_the_badge_stands_on_the_line_that_decides(report, lab):
+    data, batch, keep = lab
+    of_batch = "Batch, share of variance: adjusted R2"
+
+    def badges(document):
+        return {row[0]: row[1] for row in document.numbers.rows if row[0].startswith(of_batch)}
+
+    said = badges(report.document)
+    assert said[of_batch] == ""
+    assert said[f"{of_batch} held out"] in ("fine", "warn")
+    assert badges(Report(data, batch=batch, keep=keep, fast=True).document)[of_batch] == "warn"
+    rows = {row[0]: row[1] for row in report.document.numbers.rows}
+    assert rows["Batch, feature by feature: median eta2"] == ""
+    assert rows["Batch, feature by feature: features found"] != ""
+
+
+def test_a_table_that_was_corrected_elsewhere_is_no_success(lab):
+    data, batch, keep = lab
+    after = ComBat().fit_transform(data, batch=batch, keep=keep)
+    document = Report(data, after, batch=batch, keep=keep, fast=True).document
+    assert document.headline != HEADLINES["fine"]
+    assert document.verdict != "fine" or document.headline == IN_SAMPLE
+
+
+def test_a_table_that_cannot_be_evaluated_has_a_page(lab):
+    report = Report.without_numbers(lab[0], "All samples are of one batch.", title="One")
+    assert {each.reason for each in report.document.sections if each.key not in ("samples", "notes")} == {
+        "All samples are of one batch."
+    }
+    assert (report.verdict, report.document.summary) == ("warn", ("All samples are of one batch.",))
+    assert Page(report.to_html()).text.count("All samples are of one batch.") >= 8
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_several_methods_side_by_side(lab, report):
+    data, _, _ = lab
+    refused = lacking(data, "It is no composition.", corrector="CompositionalCorrector")
+    table = side_by_side({"clr": (refused, {}), "combat": (report.evaluation, report.findings.verdicts)})
+    assert table.columns == ("number", "as measured", "clr", "combat", "right would be")
+    want = {row.title: row for row in number_rows(report.evaluation, {})}
+    found = {row[0]: row for row in table.rows}
+    assert list(want) == list(found)
+    for title, row in want.items():
+        assert found[title][1:] == (row.before, found[title][2], row.after, row.right)
+        assert found[title][2] in ("-", "")
+
+
+def test_a_narrow_page_cuts_nothing(page):
+    """Rows become paragraphs whose numbers have the names of their columns; wide pictures say that they go on."""
+    found = Page(page)
+    cells = found.all("td")
+    assert all("data-name" in each or each["class"] == "judged" for each in cells)
+    assert {each["role"] for each in cells} == {"cell"}
+    assert 'class="paper broad"' in page
+    style = page[page.index("<style>") : page.index("</style>")]
+    narrow = style[style.index("@media screen and (max-width") : style.index("@media print")]
+    assert "attr(data-name)" in narrow
+    assert ".broad::after" in narrow
+    assert [each for each in found.all("meta") if each.get("name") == "generator"] == [
+        {"name": "generator", "content": "batchfix"}
+    ]
 
 
 def test_a_reason_of_no_section_marks_the_first_number(report):

@@ -32,8 +32,9 @@ MOST_NAMES = 40
 
 
 class Display:
-    """What all displays share. `plot` sets `figure_`, and `ax_` or `axes_`."""
+    """What all displays share. `plot` sets `figure_` and `ax_`: one Axes, or the array of several (`axes_` too)."""
 
+    ax_: Any
     figure_: Figure
 
     def describe(self) -> str:
@@ -77,8 +78,15 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def given_axes(ax: Any, *shape: int) -> np.ndarray:
-    """The caller's own axes, as an array of a shape.
+def given_axes(
+    ax: Any,
+    *shape: int,
+    width_ratios: Sequence[float] | None = None,
+    height_ratios: Sequence[float] | None = None,
+) -> np.ndarray:
+    """The caller's own axes, as an array of a shape; one Axes for many panels is split into them, and hidden.
+
+    A shape of one number is a column of panels.
 
     Raises
     ------
@@ -87,12 +95,32 @@ def given_axes(ax: Any, *shape: int) -> np.ndarray:
     """
     axes = np.ravel(np.asarray(ax, dtype=object))
     count = int(np.prod(shape))
+    if len(axes) == 1 < count and hasattr(axes[0], "get_subplotspec"):
+        ratios = {"width_ratios": width_ratios, "height_ratios": height_ratios}
+        return _split(axes[0], (shape[0], shape[1] if len(shape) > 1 else 1), ratios).reshape(shape)
     if len(axes) != count or not all(hasattr(each, "plot") for each in axes):
         raise BatchfixError(
             f"ax must hold the axes of {counted(count, 'panel')}, row by row, got {len(axes)} of type "
-            f"{type(axes[0]).__name__ if len(axes) else 'none'}. Leave it out, or make them by plt.subplots."
+            f"{type(axes[0]).__name__ if len(axes) else 'none'}. Leave it out, give one to be split into them, or make "
+            "them by plt.subplots."
         )
     return axes.reshape(shape)
+
+
+def _split(ax: Axes, shape: tuple[int, int], ratios: dict[str, Any]) -> np.ndarray:
+    """Panels in the place of one Axes, as scikit-learn's displays of several make them."""
+    figure: Any = ax.figure
+    spec = ax.get_subplotspec()
+    room: dict[str, Any] = {} if figure.get_layout_engine() is not None else {"hspace": 0.5, "wspace": 0.35}
+    if spec is None:  # it was put there by hand
+        box = ax.get_position()
+        place = {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
+        grid: Any = figure.add_gridspec(shape[0], shape[1], **ratios, **room, **place)
+    else:
+        grid = spec.subgridspec(shape[0], shape[1], **ratios, **room)
+    ax.set_axis_off()
+    panels = [figure.add_subplot(grid[i, j]) for i in range(shape[0]) for j in range(shape[1])]
+    return np.array(panels, dtype=object)
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -168,5 +196,5 @@ def _fold(names: Iterable[object]) -> tuple[list[str], int]:
     shown = short_names(every[:MOST_NAMES], LONGEST_NAME if len(every) <= 12 else LONGEST_NAME * 2 // 3)
     if len(every) > MOST_NAMES:
         shown[-1] = f"and {len(every) - MOST_NAMES + 1} more"
-    letters = max((len(name) for name in shown), default=1) + 5
+    letters = max((len(name) for name in shown), default=1) + 6
     return shown, max(1, min(len(shown), int(WIDTH * 14) // letters))

@@ -36,7 +36,7 @@ class ComponentsDisplay(Display):
 
     Attributes
     ----------
-    axes_ : array (2, tables) of Axes
+    ax_, axes_ : array (2, tables) of Axes
         Scree above, R2 below.
     figure_ : Figure
 
@@ -92,19 +92,20 @@ class ComponentsDisplay(Display):
         return cls.from_tables(before, after, batch=batch, keep=keep, n_components=n_components, ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw, into a new figure or the caller's axes."""
+        """Draw, into a new figure or the caller's axes: one a panel, or one to be split."""
         tables = list(self.R2)
         rows = len(next(iter(self.R2.values())))
         if ax is None:
             figure = new_figure(1.75 + 0.34 * rows)
             axes = figure.subplots(2, len(tables), squeeze=False, height_ratios=(1.1, 0.34 * rows))
         else:
-            axes = given_axes(ax, 2, len(tables))
+            axes = given_axes(ax, 2, len(tables), height_ratios=(1.1, 0.34 * rows))
         highest = max(float(each.max()) for each in self.shares.values())
         for at, name in enumerate(tables):
             self._scree(axes[0, at], name, highest, first=at == 0)
             self._map(axes[1, at], self.R2[name], first=at == 0)
-        self.axes_, self.figure_ = axes, figure_of(axes[0, 0])
+        self.ax_ = self.axes_ = axes
+        self.figure_ = figure_of(axes[0, 0])
         return self
 
     def _scree(self, ax: Axes, name: str, highest: float, *, first: bool) -> None:

@@ -92,16 +92,18 @@ class DesignDisplay(Display):
         if ax is None:
             columns = 8 if self._is_number else min(len(self.table.columns), MOST_LEVELS)
             width = float(np.clip(2.2 + 0.62 * columns, 3.6, 6.2))
-            ax = new_figure(1.25 + 0.21 * max(3, len(shown)), width).subplots()
+            figure = new_figure(1.25 + 0.21 * max(3, len(shown)), width)
+            figure.suptitle(short(f"batch × {self.column}", 40), fontsize=SMALL + 2)  # wider than the table itself
+            ax = figure.subplots()
         else:
             (ax,) = given_axes(ax, 1)
+            ax.set_title(short(f"batch × {self.column}", 40), fontsize=SMALL + 2)
         self._means(ax, shown) if self._is_number else self._counts(ax, shown.iloc[:, :MOST_LEVELS])
         sizes = self.forecast.batch_sizes
         names = [f"{name} ({sizes[b]})" for name, b in zip(short_names(shown.index, 18), shown.index, strict=True)]
         ax.set_yticks(range(len(shown)), names, fontsize=SMALL)
         ax.set_ylim(len(shown) - 0.5, -0.5)
         ax.tick_params(length=0)
-        ax.set_title(short(f"batch × {self.column}", 40), fontsize=SMALL + 2)
         left = self._left_out()
         if left:
             ax.set_xlabel(left if not self._is_number else f"{ax.get_xlabel()}; {left}", fontsize=SMALL)

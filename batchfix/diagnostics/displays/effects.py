@@ -43,7 +43,7 @@ class FeatureEffectsDisplay(Display):
     ----------
     offenders : list
         Names of those, the worst first.
-    axes_ : array (2,) of Axes
+    ax_, axes_ : array (2,) of Axes
     figure_ : Figure
 
     Examples
@@ -91,14 +91,14 @@ class FeatureEffectsDisplay(Display):
         return int((self.effects[name].q_value < LEVEL).sum())
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw, into a new figure or the caller's two axes."""
+        """Draw, into a new figure or the caller's axes: two, or one to be split."""
         if ax is None:
             height = 0.85 + max(1.6, 0.2 * len(self.offenders)) + legend_height(self.effects)
             figure = new_figure(height)
             where: Any = figure
             axes = figure.subplots(1, 2, width_ratios=(1, 1.25))
         else:
-            axes = given_axes(ax, 2)
+            axes = given_axes(ax, 1, 2, width_ratios=(1, 1.25))[0]
             where = axes[0]
         lines = self._curves(axes[0])
         self._offenders(axes[1])
@@ -108,7 +108,8 @@ class FeatureEffectsDisplay(Display):
         axes[0].set_ylim(-0.02 * high, high)
         axes[1].set_xlim(-0.02 * high, high)
         legend(where, lines, [f"{name}: {self._found(name):,} found" for name in self.effects])
-        self.axes_, self.figure_ = axes, figure_of(axes[0])
+        self.ax_ = self.axes_ = axes
+        self.figure_ = figure_of(axes[0])
         return self
 
     def _curves(self, ax: Axes) -> list[Any]:

@@ -27,7 +27,10 @@ MOST_SAMPLES = 400
 """Of more samples, so many are shown, in each batch the same share of them."""
 
 MOST_BATCHES = 40
-"""So many names fit beside each other; of more, every second or third is written."""
+"""So many names, written upwards, fit beside each other; of more, every second or third is written."""
+
+LETTERS = 74
+"""So many letters fit along the axis."""
 
 
 class RelativeLogExpressionDisplay(Display):
@@ -51,7 +54,7 @@ class RelativeLogExpressionDisplay(Display):
 
     Attributes
     ----------
-    axes_ : array (tables,) of Axes
+    ax_, axes_ : array (tables,) of Axes
         All of the same limits.
     figure_ : Figure
 
@@ -104,7 +107,7 @@ class RelativeLogExpressionDisplay(Display):
         return cls.from_tables(before, after, batch=batch, ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw, into a new figure or the caller's axes."""
+        """Draw, into a new figure or the caller's axes: one a panel, or one to be split."""
         tables = list(self.boxes)
         if ax is None:
             figure = new_figure(0.8 + 0.5 * self._turned + 1.45 * len(tables))
@@ -121,13 +124,24 @@ class RelativeLogExpressionDisplay(Display):
             panel.set_title(short(name, 30), fontsize=SMALL + 2)
             panel.set_ylabel("relative log", fontsize=SMALL + 1)
             self._name_batches(panel, last=panel is axes[-1])
-        self.axes_, self.figure_ = axes, figure_of(axes[0])
+        self.ax_ = self.axes_ = axes
+        self.figure_ = figure_of(axes[0])
         return self
 
     @property
     def _turned(self) -> bool:
         """Whether there is no room for the batches' names beside each other."""
-        return sum(min(len(str(name)), 10) + 1 for name in self.batch.levels or []) > 60
+        middles, names = self._names()
+        half = np.array([len(name) + 1 for name in names]) / 2
+        letters = LETTERS * middles / max(1, len(_codes(self.batch)))
+        return bool((np.diff(letters) < half[1:] + half[:-1]).any()) or sum(2 * half) > LETTERS
+
+    def _names(self) -> tuple[np.ndarray, list[str]]:
+        """The middles of batches along the axis, and what they are called there."""
+        codes, levels = _codes(self.batch), self.batch.levels or []
+        starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+        ends = np.r_[starts[1:], len(codes)]
+        return (starts + ends - 1) / 2, short_names([levels[codes[start]] for start in starts], 10)
 
     def _draw(self, ax: Axes, boxes: pd.DataFrame) -> None:
         """A box for each sample, or lines where there are many; batches in turn are hatched."""
@@ -158,15 +172,15 @@ class RelativeLogExpressionDisplay(Display):
             ax.hlines(box["median"], at - half, at + half, color=ink(), linewidth=1.2, zorder=4, rasterized=many)
 
     def _name_batches(self, ax: Axes, *, last: bool) -> None:
-        codes, levels = _codes(self.batch), self.batch.levels or []
-        starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
-        ends = np.r_[starts[1:], len(codes)]
-        for start in starts[1:]:
+        codes = _codes(self.batch)
+        for start in np.flatnonzero(codes[1:] != codes[:-1]) + 1:
             ax.axvline(start - 0.5, color=ink(0.5), linewidth=0.6, linestyle=":")
-        names = short_names([levels[codes[start]] for start in starts], 10)
-        middles = (starts + ends - 1) / 2
-        every = -(-len(names) // MOST_BATCHES)
-        ax.set_xticks(middles[::every], names[::every] if last else [], fontsize=SMALL)
+        middles, names = self._names()
+        shown: list[int] = []  # small batches beside each other: their names would lie on each other
+        for k, middle in enumerate(middles):
+            if not shown or not self._turned or middle - middles[shown[-1]] >= len(codes) / MOST_BATCHES - 1e-9:
+                shown.append(k)
+        ax.set_xticks(middles[shown], [names[k] for k in shown] if last else [], fontsize=SMALL)
         if self._turned:
             ax.tick_params(axis="x", rotation=90)
         ax.tick_params(axis="x", length=0)

@@ -43,7 +43,7 @@ class ForecastDisplay(Display):
     ----------
     marked : DataFrame
         The contrasts that are named, the worst first.
-    axes_ : array (3,) of Axes
+    ax_, axes_ : array (3,) of Axes
         Surviving share, noise, false positives.
     figure_ : Figure
 
@@ -77,7 +77,7 @@ class ForecastDisplay(Display):
         return cls.from_forecast(design_forecast(batch, keep, nuisance), ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw, into a new figure or the caller's three axes."""
+        """Draw, into a new figure or the caller's axes: three, or one to be split."""
         names = self._names()
         if ax is None:
             figure = new_figure(4.3 + legend_height(names))
@@ -95,7 +95,8 @@ class ForecastDisplay(Display):
         axes[-1].set_xlabel(f"rho2: what a contrast shares with {self.forecast.removed}", fontsize=SMALL + 1)
         if marks:
             legend(where, marks, names, below=-0.5)
-        self.axes_, self.figure_ = axes, figure_of(axes[0])
+        self.ax_ = self.axes_ = axes
+        self.figure_ = figure_of(axes[0])
         return self
 
     def _names(self) -> list[str]:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ...core.feature_effects import feature_squares
-from .canvas import SMALL, WIDTH, Display, figure_of, given_axes, legend_height, new_figure, tidy
+from .canvas import SMALL, WIDTH, Display, figure_of, given_axes, new_figure, tidy
 from .canvas import require_matplotlib as require
-from .points import draw_key, draw_points
+from .points import draw_key, draw_points, key_height
 from .principal import Components
 from .tables import Column, columns_of, corrected, named, read
 from .words import counted, listed, percent, short
@@ -37,7 +37,7 @@ class PCADisplay(Display):
 
     Attributes
     ----------
-    axes_ : array (columns, tables) of Axes
+    ax_, axes_ : array (columns, tables) of Axes
     figure_ : Figure
         It belongs to no window: show it by the display itself in a notebook, or save it by ``figure_.savefig``.
 
@@ -74,7 +74,7 @@ class PCADisplay(Display):
         keep : table or columns, optional
             Text, bool and category are factors, fractions are numbers.
         ax : axes, optional
-            One a panel, row by row.
+            One a panel, row by row; or one, to be split into them.
 
         Raises
         ------
@@ -102,12 +102,12 @@ class PCADisplay(Display):
         return cls.from_tables(before, after, batch=batch, keep=keep, ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw, into a new figure or the caller's axes."""
+        """Draw, into a new figure or the caller's axes: one a panel, or one to be split."""
         tables, columns = list(self.scores), list(self.columns)
         shape = (len(columns), len(tables))
         if ax is None:
             panel_height = min(2.3, 0.95 * WIDTH / len(tables))
-            heights = [panel_height + legend_height(each.levels or [], title=True) for each in self.columns.values()]
+            heights = [panel_height + key_height(each) for each in self.columns.values()]
             heights[0] += 0.25  # titles
             heights[-1] += 0.35  # labels of the axis
             figure = new_figure(sum(heights))
@@ -125,7 +125,8 @@ class PCADisplay(Display):
                 self._label(panel, table, title=row == 0, last=row == len(columns) - 1, first=at == 0)
             where = parts[row] if parts else axes[row, 0]
             draw_key(where, list(axes[row]), handles, column)
-        self.axes_, self.figure_ = axes, figure_of(axes.flat[0])
+        self.ax_ = self.axes_ = axes
+        self.figure_ = figure_of(axes.flat[0])
         return self
 
     def _xy(self, table: str, column: Column) -> np.ndarray:
@@ -144,16 +145,17 @@ class PCADisplay(Display):
     def _label(self, ax: Axes, table: str, *, title: bool, last: bool, first: bool) -> None:
         tidy(ax)
         of = self.shares[table]
+        whose = "" if table == next(iter(self.scores)) else f" of {short(next(iter(self.scores)), 12)}"
         if title:
             ax.set_title(short(table, 30), fontsize=SMALL + 2)
         if last:
-            ax.set_xlabel(f"PC1 ({percent(of[0])})", fontsize=SMALL + 1)
+            ax.set_xlabel(f"PC1{whose} ({percent(of[0])})", fontsize=SMALL + 1)
         if len(of) == 1:
             ax.set_yticks([])
             if first:
                 ax.set_ylabel("batches (no PC2)", fontsize=SMALL + 1)
         else:
-            ax.set_ylabel(f"PC2 ({percent(of[1])})", fontsize=SMALL + 1)
+            ax.set_ylabel(f"PC2{whose} ({percent(of[1])})", fontsize=SMALL + 1)
         if not first:
             ax.tick_params(labelleft=False)
         if not last:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import SMALL, figure_of, ink, legend
+from .canvas import SMALL, figure_of, ink, legend, legend_height
 from .palette import look
 from .tables import Column
 from .words import short
@@ -16,6 +16,9 @@ RASTERISED = 2000
 
 LAYERS = 6
 """A crowd is drawn in so many random parts, so that no level lies on top of all others."""
+
+BAR = 0.55
+"""Inches of a bar of colours with its numbers and its name."""
 
 
 def draw_points(ax: Any, points: np.ndarray, column: Column) -> list[Any]:
@@ -46,12 +49,19 @@ def draw_points(ax: Any, points: np.ndarray, column: Column) -> list[Any]:
     return handles
 
 
+def key_height(column: Column) -> float:
+    """Inches that the key takes."""
+    return BAR if column.levels is None else legend_height(column.levels, title=True)
+
+
 def draw_key(where: Any, axes: list[Any], handles: list[Any], column: Column) -> None:
     """Legend of a row of panels."""
     from matplotlib.lines import Line2D
 
     if column.levels is None:
-        bar = figure_of(axes[0]).colorbar(handles[0], ax=axes, label=short(column.name, 30), pad=0.02, aspect=30)
+        # below, where legends are too: beside them it would make this row's panels narrower than the others'
+        bar = figure_of(axes[0]).colorbar(handles[0], ax=axes, location="bottom", pad=0.02, aspect=40, shrink=0.5)
+        bar.set_label(short(column.name, 40), fontsize=SMALL)
         bar.ax.tick_params(labelsize=SMALL)
         return
     marks = [

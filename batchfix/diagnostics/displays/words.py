@@ -17,15 +17,15 @@ def short_names(names: Iterable[object], longest: int = LONGEST_NAME) -> list[st
     >>> short_names(["instrument_17_01", "instrument_17_02"], 10)
     ['instru…_01', 'instru…_02']
     >>> short_names(["instrument_a_of_north", "instrument_b_of_north"], 10)
-    ['…_a_of_no…', '…_b_of_no…']
+    ['…a…', '…b…']
     """
     texts = [" ".join(str(name).split()) for name in names]
     if all(len(text) <= longest for text in texts):
         return [_literal(text) for text in texts]
-    same = next((k for k, letters in enumerate(zip(*texts, strict=False)) if len(set(letters)) > 1), 0)
-    start = max(0, same - 1)
+    start, end = _shared(texts)
     ways = (
         [_cut(text, longest) for text in texts],
+        [text if len(text) <= longest else f"…{_cut(text[start : len(text) - end], longest - 2)}…" for text in texts],
         [text if len(text) <= longest else f"…{text[start : start + longest - 2]}…" for text in texts],
         [text if len(text) <= longest else f"…{text[1 - longest :]}" for text in texts],
     )
@@ -33,6 +33,20 @@ def short_names(names: Iterable[object], longest: int = LONGEST_NAME) -> list[st
         if len(set(shown)) == len(set(texts)):
             return [_literal(text) for text in shown]
     return [f"{k}: {short(text, longest)}" for k, text in enumerate(texts, 1)]
+
+
+def _shared(texts: list[str]) -> tuple[int, int]:
+    """Letters at the beginning and at the end that all texts share, up to whole words."""
+    ends = []
+    for way in (1, -1):
+        turned = [text[::way] for text in texts]
+        most = min(map(len, turned))
+        same = next((k for k in range(most) if len({text[k] for text in turned}) > 1), most)
+        while same and any(text[same - 1].isalnum() for text in turned):
+            same -= 1
+        ends.append(same)
+    start, end = ends
+    return (start, end) if all(len(text) > start + end for text in texts) else (start, 0)
 
 
 def short(name: object, longest: int = LONGEST_NAME) -> str:

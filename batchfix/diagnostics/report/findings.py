@@ -6,6 +6,7 @@ Tables, labels and a corrector flow in; a verdict, a headline, sentences, the ta
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,14 +14,14 @@ import pandas as pd
 
 from ..correction import prepare
 from ..design import DesignForecast
-from ..evaluation import Evaluation, evaluate
+from ..evaluation import NUMBERS, Evaluation, evaluate
 from ..placebo import Placebo, placebo_test
 from ..samples import read_samples
 from ..sections import Missing, attempt, plain
 from .document import Grid
-from .sections import overall, refused, verdicts
-from .tables import numbers
-from .words import HEADLINES, HEADLINES_AS_MEASURED, LIMITED, REFUSED
+from .numbers import numbers
+from .sections import overall, verdicts
+from .summary import headline, summary
 
 PLACEBOS, FAST_PLACEBOS = 20, 8
 """Times that the biology is dealt anew."""
@@ -96,27 +97,17 @@ class Findings:
     @property
     def headline(self) -> str:
         """The verdict in a sentence."""
-        found = self.evaluation
-        if refused(found):
-            return REFUSED
-        if found.corrected and found.verdict == "fine" and self.verdict != "fine":
-            return LIMITED
-        return (HEADLINES if found.corrected else HEADLINES_AS_MEASURED).get(found.verdict, found.verdict)
+        return headline(self)
 
     @property
     def summary(self) -> tuple[str, ...]:
         """Reasons in sentences, the gravest first."""
-        flags = self.placebo.flags if isinstance(self.placebo, Placebo) else ()
-        found = self.evaluation
-        one = found.batch_variance
-        decisive: tuple[Any, ...] = ()
-        if refused(found):
-            decisive = (one.after,)
-        elif found.verdict == "undecided":
-            decisive = (one.before, one.after, one.held_out) if found.corrected else (one.before,)
-        lost = dict.fromkeys(each.reason for each in decisive if isinstance(each, Missing))
-        said = dict.fromkeys((*filter(None, lost), *flags, *found.reasons))
-        return tuple(said)
+        return summary(self)
+
+    @property
+    def lacking(self) -> dict[str, str]:
+        """Why numbers that were asked for cannot be had, by their titles."""
+        return dict(_lacking(self.evaluation))
 
     @property
     def numbers(self) -> Grid:
@@ -188,6 +179,19 @@ def _placebo(corrector: Any, X: Any, batch: Any, keep: Any, fast: bool, common: 
         ),
         [],
     )
+
+
+def _lacking(found: Evaluation) -> Iterator[tuple[str, str]]:
+    """Titles of numbers, and the reasons of those that are missing where they were asked for."""
+    times = ("before", "after", "held_out") if found.corrected or found.corrector else ("before",)
+    for name, title in NUMBERS.items():
+        value = getattr(found, name)
+        parts = list(value.values()) if isinstance(value, dict) else [value]
+        parts = [value.ilisi, *value.clisi.values()] if name == "mixing" else parts
+        every = [each if isinstance(each, Missing) else getattr(each, when, None) for each in parts for when in times]
+        reasons = dict.fromkeys(each.reason for each in every if isinstance(each, Missing) and each.reason)
+        if reasons:
+            yield title, " ".join(reasons)
 
 
 def _numbers_of(tried: Placebo | Missing | None) -> dict[str, Any] | None:

@@ -88,7 +88,8 @@ class Album:
         self._add(
             "samples",
             "What each component is about",
-            "After a correction, batch should be in none of the large components.",
+            "After a correction, batch should be in none of the large components, beyond what it shares with what is "
+            "kept. Each table has components of its own.",
             lambda: ComponentsDisplay.from_tables(*both, **labels),
         )
         self._add(

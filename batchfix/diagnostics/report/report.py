@@ -19,6 +19,7 @@ from . import writers
 from .document import Document
 from .files import check_place, write_whole
 from .findings import Findings, read_tables
+from .lacking import lacking
 from .pictures import Album
 from .sections import sections
 from .words import GUIDANCE
@@ -57,8 +58,8 @@ class Report:
     findings : Findings
         What was found, without pictures.
     verdict : "fine", "warn" or "stop"
-        The gravest of the findings. Too little correction is a warning; a correction that did harm, a design that
-        cannot be corrected and a placebo that leaks are a stop.
+        The gravest of the findings. Too little correction, or too much, is a warning; biology that was lost or turned
+        upside down, a corrector that fails, a design that cannot be corrected and a placebo that leaks are a stop.
     evaluation : Evaluation
     placebo : Placebo, or Missing with a reason, or None
     document : Document
@@ -134,6 +135,18 @@ class Report:
         new = cls.__new__(cls)
         new.title, new.findings = str(title), Findings(evaluation, placebo, read)
         return new
+
+    @classmethod
+    def without_numbers(cls, before: Any, reason: str, *, title: str = TITLE) -> Self:
+        """Of a table that cannot be evaluated: each section says why.
+
+        Examples
+        --------
+        >>> report = Report.without_numbers([[1.0], [2.0]], "All samples are of one batch.")
+        >>> report.verdict, report.document.summary
+        ('warn', ('All samples are of one batch.',))
+        """
+        return cls.from_evaluation(lacking(before, reason), title=title)
 
     @property
     def verdict(self) -> str:

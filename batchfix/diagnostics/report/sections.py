@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import judgement
+from .. import batch_findings, biology_findings, thresholds
 from ..design import DesignForecast
 from ..effects import FeatureEffects
 from ..evaluation import Evaluation
@@ -28,13 +28,13 @@ GRAVER = ("", "fine", "warn", "stop")
 
 def verdicts(found: Evaluation, placebo: Placebo | Missing | None = None) -> dict[str, str]:
     """Of each section: "fine", "warn", "stop", or "" where there is nothing to judge."""
-    low, high = judgement.areas(found)
+    high = batch_findings.areas(found)[1]
     flagged = {
-        "batch_variance": judgement.location(found),
-        "biology": judgement.biology(found),
-        "dispersion": judgement.spread(found),
-        "predictability": [*low, *high],
-        "leave_one_batch_out": judgement.transfer(found),
+        "batch_variance": [*batch_findings.location(found), *batch_findings.excess(found)[0]],
+        "biology": biology_findings.biology(found),
+        "dispersion": batch_findings.spread(found),
+        "predictability": high,
+        "leave_one_batch_out": biology_findings.transfer(found)[0],
     }
     attributed = {sentence for sentences in flagged.values() for sentence in sentences}
     flagged["batch_variance"] += [each for each in (*found.under, *found.over) if each not in attributed]
@@ -42,7 +42,7 @@ def verdicts(found: Evaluation, placebo: Placebo | Missing | None = None) -> dic
         "batch_variance": _batch_was_judged(found),
         "biology": any(each.both for each in _each(found.biology).values()),
         "dispersion": bool(found.dispersion.after if found.corrected else found.dispersion.before),
-        "predictability": bool(_areas_of(found)) and (bool(low or high) or not _told_by_biology(found)),
+        "predictability": bool(_areas_of(found)) and (bool(high) or not _told_by_biology(found)),
         "leave_one_batch_out": any(
             isinstance(v, LeaveOneBatchOut) and v.after for v in _each(found.leave_one_batch_out).values()
         ),
@@ -57,9 +57,12 @@ def verdicts(found: Evaluation, placebo: Placebo | Missing | None = None) -> dic
 
 
 def overall(found: Evaluation, said: Mapping[str, str]) -> str:
-    """The gravest verdict of all: too little correction is a warning, too much, or none at all, a stop."""
-    own = {"fine": "fine", "under-corrected": "warn", "undecided": "warn"}.get(found.verdict, "stop")
-    own = "stop" if refused(found) else own
+    """The gravest verdict of all: too little correction, or too much, is a warning; biology lost, or no table, a stop.
+
+    Lost or upside down: what is worse in a table than before it was corrected, and cannot be seen in it.
+    """
+    own = "fine" if found.verdict == "fine" else "warn"
+    own = "stop" if refused(found) or biology_findings.grave(found.over) else own
     return max((own, *(said.get(name, "") for name in ("forecast", "placebo"))), key=GRAVER.index)
 
 
@@ -166,11 +169,16 @@ def _samples(album: Album) -> dict[str, Any]:
 def _batch_variance(found: Evaluation) -> dict[str, Any]:
     pair = found.batch_variance
     made = _compared(pair, found, key="batch_variance")
+    if found.distances is not None and found.distances.disagree:
+        made["evidence"] = (*made.get("evidence", ()), str(found.distances))
     if not found.corrected or "reason" in made:
         return made
     held = pair.held_out
     if isinstance(held, Missing):
         made["evidence"] = (*made["evidence"], f"In samples not learned from, this cannot be had. {held.reason}")
+        return made
+    if held.reason:
+        made["evidence"] = (*made["evidence"], f"In samples not learned from: {held}")
         return made
     first = (
         f"In samples that the correction has not learned from, batch explains {held.R2_adjusted:.1%} (adjusted), where "
@@ -189,7 +197,12 @@ def _batch_was_judged(found: Evaluation) -> bool:
 def _biology(found: Evaluation) -> dict[str, Any]:
     if isinstance(found.biology, Missing):
         return {"key": "biology", "reason": found.biology.reason}
-    return _by_column("biology", {name: _compared(each, found) for name, each in found.biology.items()})
+    made = {name: _compared(each, found) for name, each in found.biology.items()}
+    for name, each in found.biology.items():
+        if "reason" not in made[name] and each.effect_left == each.effect_left:
+            left = f"Whoever tests the corrected table finds {tables.share(each.effect_left)} of the effect of {name}."
+            made[name]["evidence"] = (*made[name]["evidence"], left)
+    return _by_column("biology", made)
 
 
 def _by_column(key: str, made: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -223,7 +236,7 @@ def _told_by_biology(found: Evaluation) -> bool:
     one = _areas_of(found)
     if isinstance(one, Missing) or not isinstance(found.forecast, DesignForecast):
         return False
-    return found.forecast.rho2 >= judgement.SHARED and max(one.auc.values()) > one.by_chance[1]
+    return found.forecast.rho2 >= thresholds.SHARED and max(one.auc.values()) > one.by_chance[1]
 
 
 def _leave_one_batch_out(found: Evaluation) -> dict[str, Any]:
@@ -255,7 +268,7 @@ def _features(found: Evaluation) -> dict[str, Any]:
     held = found.batch_variance.held_out
     if isinstance(held, HeldOut) and "reason" not in made:
         q = held.features["q_value"]
-        moved, tested = int((q < judgement.ALPHA).sum()), int(q.notna().sum())
+        moved, tested = int((q < thresholds.ALPHA).sum()), int(q.notna().sum())
         made["evidence"] = (made["says"], *made["evidence"])
         made["says"] = (
             f"In samples that the correction has not learned from, batch moves {moved:,} of {tested:,} features (false "
@@ -274,8 +287,8 @@ def _of_features(found: Evaluation) -> str:
         if not isinstance(found.features.before, FeatureEffects):
             return ""
         q = found.features.before.q_value
-    moved, tested = int((q < judgement.ALPHA).sum()), int(q.notna().sum())
-    return ("warn" if moved > max(1, judgement.FEATURES * tested) else "fine") if tested else ""
+    moved, tested = int((q < thresholds.ALPHA).sum()), int(q.notna().sum())
+    return ("warn" if moved > max(1, thresholds.FEATURES * tested) else "fine") if tested else ""
 
 
 def _placebo(placebo: Placebo | Missing) -> dict[str, Any]:

@@ -5,14 +5,11 @@ An evaluation flows in, grids of text flow out; long ones are cut, and say so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 import pandas as pd
 
 from ..design import DesignForecast
 from ..displays.words import percent
-from ..evaluation import NUMBERS, Evaluation
 from ..predictability import BatchPredictability
 from ..sections import Comparison, Features
 from ..spread import Dispersion
@@ -21,15 +18,6 @@ from .document import Grid, grid
 
 MOST_ROWS = 15
 """Rows of a table."""
-
-RIGHT = {
-    "batch_variance": "0 %",
-    "biology": "as before",
-    "leave_one_batch_out": "as before",
-    "features": "0",
-    "forecast": "0",
-}
-"""What would be right, where the table of numbers has no reference of its own."""
 
 
 def decimals(value: float, digits: int = 2) -> str:
@@ -76,50 +64,6 @@ def share(value: float) -> str:
     return "-" if np.isnan(value) else percent(value)
 
 
-def numbers(found: Evaluation, verdicts: dict[str, str]) -> Grid:
-    """The eight numbers on one page."""
-    columns: tuple[str, ...] = ("number", "verdict", "before", "after", "right would be")
-    rows = list(_numbers(found, verdicts))
-    if not found.corrected:
-        columns = ("number", "verdict", "as measured", "right would be")
-        rows = [(*row[:3], row[4]) for row in rows]
-    return grid("Eight numbers", columns, rows, "A dash: cannot be had, for the reason given below.")
-
-
-def _numbers(found: Evaluation, verdicts: dict[str, str]) -> Iterator[tuple[str, ...]]:
-    seen: set[str] = set()
-    for row in found.to_frame().itertuples():
-        what, number = str(row.what), str(row.number)
-        if what.startswith("p_value"):
-            continue
-        held = what.endswith("held out")
-        if held and not found.corrected:
-            continue
-        form = _form(number, what)
-        right = RIGHT.get(number, "")
-        if number in ("dispersion", "predictability", "mixing") or held:
-            right = form(row.reference)
-        if held:
-            right = f"{right} (noise)"
-        if what.startswith("cLISI"):
-            right = "1"
-        after = "" if number == "forecast" else form(row.after)
-        name = NUMBERS[number] if number not in seen else ""
-        detail = "" if what in ("R2", "score") else what.replace("R2_adjusted", "adjusted R2")
-        title = ": ".join(filter(None, [NUMBERS[number], detail]))
-        verdict = verdicts.get(number, "") if name else ""
-        seen.add(number)
-        yield title, verdict, form(row.before), after, right
-
-
-def _form(number: str, what: str) -> Callable[[float], str]:
-    if number in ("batch_variance", "biology") or what == "median eta2":
-        return share
-    if what == "features found":
-        return lambda value: "-" if np.isnan(value) else f"{value:,.0f}"
-    return decimals
-
-
 def contrasts(forecast: DesignForecast) -> Grid:
     """What each contrast would cost, the worst first."""
     worst = forecast.contrasts.sort_values("rho2", ascending=False, na_position="first", kind="stable")
@@ -127,16 +71,16 @@ def contrasts(forecast: DesignForecast) -> Grid:
     rows = [
         (
             f"{row.column}: {row.contrast}",
+            row.verdict,
             share(row.rho2),
             share(row.surviving),
             decimals(row.noise),
             share(row.false_positives),
             decimals(row.effective_n, 1),
-            row.verdict,
         )
         for row in shown.itertuples()
     ]
-    columns = ("contrast", "shared (rho2)", "survives", "noise", "false positives", "worth", "verdict")
+    columns = ("contrast", "verdict", "shared (rho2)", "survives", "noise", "false positives", "worth")
     note = (
         "Shared: R2 of the contrast on batch. Survives: share of its effect that a correction leaves if it is not "
         "kept. Noise: its standard error if it is kept, as a multiple of that without batches. False positives: of a "
@@ -227,7 +171,8 @@ def left_out(name: str, found: LeaveOneBatchOut) -> Grid:
     columns = ("batch left out", "samples", *(column.replace("_", " ") for column in scores))
     note = f"A guess scores {found.chance:.2g}. A dash: all samples of the batch are alike."
     note += _more(len(scores), len(rows), "batches")
-    return grid(f"{found.score} of predicting {name}", columns, rows, note)
+    score = found.score[:1].upper() + found.score[1:]
+    return grid(f"{score} of predicting {name}", columns, rows, note)
 
 
 def _more(every: int, shown: int, what: str) -> str:

@@ -22,10 +22,10 @@ TITLES = {
 }
 
 HEADLINES = {
-    "fine": "The correction did what it should, and no number here shows what it cost.",
+    "fine": "The correction did what it should, and nothing was lost that these numbers see.",
     "under-corrected": "Something of the batches is left.",
     "over-fitted": "The correction did more than take batches out.",
-    "under-corrected and over-fitted": "Something of the batches is left, and the correction did harm besides.",
+    "under-corrected and over-fitted": "Something of the batches is left, and something besides them was changed.",
     "undecided": "The numbers that decide could not be had.",
 }
 
@@ -35,6 +35,18 @@ HEADLINES_AS_MEASURED = {
     "undecided": "Whether there is a batch effect could not be told.",
 }
 
+DESIGNED_SO = {
+    "fine": "No batch effect was found, and this design could not tell one from what is kept.",
+    "under-corrected": "There is a batch effect, and this design cannot tell it from what is kept.",
+    "undecided": "This design cannot tell batch from what is kept.",
+}
+"""Of a table as measured whose design stops any correction."""
+
+BY_FEATURE = "There is a batch effect, seen feature by feature; the other numbers need complete values."
+IN_SAMPLE = (
+    "In the samples that were corrected no batch is seen, as it must be; only samples that the correction has not "
+    "learned from would tell more."
+)
 REFUSED = "The table cannot be corrected so."
 LIMITED = "What could be corrected was corrected, but something limits what it is worth."
 
@@ -139,8 +151,7 @@ ADVICE = {
         Words(
             "Batches can be told apart by something that the correction left or made.",
             "If the linear classifier finds it, location is left: see the features. If only the forest does, it is "
-            "spread or shape: choose a method that scales. An area below chance means overcorrection: batches are too "
-            "small for what is estimated of them.",
+            "spread or shape: choose a method that scales.",
         ),
         Words(
             "A classifier knows which batch a sample came from. Any model trained on this table can learn that "

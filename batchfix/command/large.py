@@ -1,0 +1,253 @@
+"""Large tables: `batchfix correct` of what does not fit into memory, block by block.
+
+    pass 1   ids and labels of all rows, which fit
+    pass 2   a block at a time: statistics are added up
+    pass 3   a block at a time: corrected and written
+
+Nothing here differs from `correct` but that: the same options, the same output.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..adapters.sizes import free_memory, numbers_in
+from ..adapters.source_files import labels_of
+from ..adapters.source_tables import TextSource
+from ..adapters.sources import Source
+from ..adapters.streaming import fit_blocks, transform_blocks
+from ..adapters.tables import NotNumericError, Table, is_parquet, open_table, read_header, read_text
+from ..exceptions import TooFewFeaturesError
+from .checks import check_batches, check_ids, check_kept, check_names_differ, look_for_covariates
+from .correct import filled, finish, make_corrector, say
+from .methods import METHODS
+from .models import save_as_asked
+from .names import InputError, joined
+from .roles import Roles, metadata_of, samples_in_rows
+from .summary import count, counts_of, describe, wrote
+from .terminal import progress_bar, warn
+
+SHARE = 0.25
+"""Of the free memory, what a table's numbers may take: a correction holds them twice, and more while it works."""
+
+
+def add_stream_options(parser: argparse.ArgumentParser) -> None:
+    """Register what asks for blocks."""
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="read, correct and write block by block, as is done by itself with tables too large for the memory "
+        "(methods of medians, log-ratios, abundances and those without batches need the whole table)",
+    )
+    parser.add_argument(
+        "--block-rows", type=_whole, metavar="N", help="the same, N rows at a time (default: what makes 64 MB)"
+    )
+
+
+def check_stream_options(args: argparse.Namespace) -> None:
+    """Refuse, before the work, blocks where the whole table is needed."""
+    if not asked(args):
+        return
+    option = "--stream" if args.stream else "--block-rows"
+    if not adds_up(args.method):
+        raise InputError(
+            f"{option} adds up statistics of blocks, and --method {args.method} needs the whole table at once; leave "
+            f"it out, or choose one of {', '.join(name for name in METHODS if adds_up(name))}"
+        )
+    _refuse_report(args, f"{option} is given")
+
+
+def streams(args: argparse.Namespace) -> bool:
+    """Whether to go block by block: as asked, or as the size of the table and of the memory say."""
+    if asked(args):
+        return True
+    need, free = _need(args), free_memory()
+    if free is None or need <= SHARE * free:
+        return False
+    if not adds_up(args.method):
+        whole(args, f"--method {args.method} needs the whole table at once")
+        return False
+    _refuse_report(args, f"{args.input!r} is too large to load ({in_bytes(need)} of numbers, {in_bytes(free)} free)")
+    return True
+
+
+def asked(args: argparse.Namespace) -> bool:
+    """Whether an option asks for blocks."""
+    return bool(args.stream) or args.block_rows is not None
+
+
+def whole(args: argparse.Namespace, why: str) -> None:
+    """Say that a large table must be loaded; an error where it cannot be."""
+    if asked(args):
+        raise InputError(f"blocks cannot be corrected one by one where {why}; leave --stream and --block-rows out")
+    need, free = _need(args), free_memory()
+    if free is None or need <= SHARE * free:
+        return
+    said = f"{why}, and the numbers of {args.input!r} take {in_bytes(need)}, where {in_bytes(free)} of memory are free"
+    if 2 * need > free:
+        raise InputError(
+            f"{said}; choose a method whose statistics add up (combat, linear, location, ...) with samples in rows, or "
+            "a larger machine"
+        )
+    warn(f"{said}: this may be slow or fail.")
+
+
+def correct_in_blocks(args: argparse.Namespace, roles: Roles, ignored: list[str], *, existed: bool) -> bool:
+    """Read, correct, write and say what was done; False, and nothing done, where samples are columns."""
+    found = _described(args, roles, ignored)
+    if found is None:
+        return False
+    table, cells = found
+    batch, keep, nuisance = roles.labels(cells, table.ids)
+    check_batches(args, batch)
+    check_kept(keep)
+    corrector = make_corrector(args, batch)
+    source = Measurements(args.input, table, labels(batch, keep, nuisance))
+    if not source.n_features:
+        raise InputError(
+            f"{args.input!r} must have columns of measurements, and all of its columns are named as labels or "
+            "ignored; leave the measurements out of --batch, --keep, --nuisance and --ignore"
+        )
+    with _asking_to_ignore():
+        for block in islice(source.blocks(args.block_rows), 1):
+            look_for_covariates(block.X, in_rows=True)
+        fit_in_blocks(args, corrector, source)
+    with progress_bar("writing") as progress, open_table(args.output) as write:
+        start = 0
+        for block in transform_blocks(corrector, source, block_rows=args.block_rows, progress=progress):
+            write(filled(table.rows(start, start + len(block)), block, in_rows=True), None)
+            start += len(block)
+    lines = describe(table.number_columns, args.method, batch, keep, nuisance)
+    if table.text:
+        lines.append(f"carried unchanged: {', '.join(table.text)}")
+    say(args, [*lines, wrote(args.output, existed)])
+    save_as_asked(args, corrector, batch=roles.batch, ignore=ignored)
+    done = {"samples": len(batch), "features": source.n_features, "batches": counts_of(batch)}
+    finish(args, done | {"kept": roles.keep, "nuisance": roles.nuisance, "carried": list(table.text)})
+    return True
+
+
+def fit_in_blocks(args: argparse.Namespace, corrector: Any, source: Source) -> None:
+    """Add up the statistics of all blocks, with a bar."""
+    try:
+        with progress_bar("learning") as progress:
+            fit_blocks(corrector, source, block_rows=args.block_rows, progress=progress)
+    except TooFewFeaturesError as error:
+        raise InputError(
+            f"--method {args.method} learns a batch from all of its features, of which two or more must vary in every "
+            f"batch, and {args.input!r} has too few of these ({count(source.n_features, 'feature')} in all); choose "
+            "--method location-scale, which takes each feature by itself"
+        ) from error
+
+
+def labels(batch: pd.DataFrame, keep: pd.DataFrame, nuisance: pd.DataFrame) -> dict[str, Any]:
+    """Labels by role, as `fit_blocks` takes them."""
+    given: dict[str, Any] = {"batch": batch if len(batch.columns) > 1 else batch.iloc[:, 0]}
+    return given | {role: frame for role, frame in (("keep", keep), ("nuisance", nuisance)) if len(frame.columns)}
+
+
+class Measurements(Source):
+    """The numbers of a table in a file, block by block.
+
+    Parameters
+    ----------
+    path : file of a table
+    table : Table
+        Its ids and text, and the names of all its columns.
+    given : labels of all rows by role
+    """
+
+    def __init__(self, path: str, table: Table, given: dict[str, Any]) -> None:
+        self.path, self.table = path, table
+        self.names = table.number_columns
+        self.n_rows, self.n_features = len(table.ids), len(self.names)
+        self.dtype = np.dtype(np.float64)
+        self.labels = labels_of(given)
+
+    def tables(self, rows: int) -> Iterator[tuple[Any, dict[str, Any], float]]:
+        """See Source."""
+        if not is_parquet(self.path):
+            for frame, _, share in TextSource(Path(self.path), {}, text=self.table.text).tables(rows):
+                yield frame[self.names], {}, share
+            return
+        from ..adapters.tables_parquet import read_blocks
+
+        start = 0
+        for numbers, share in read_blocks(self.path, self.table, rows):
+            stop = start + len(numbers)
+            yield pd.DataFrame(numbers, index=self.table.ids[start:stop], columns=self.names, copy=False), {}, share
+            start = stop
+
+
+def _described(args: argparse.Namespace, roles: Roles, ignored: list[str]) -> tuple[Table, dict[str, list[str]]] | None:
+    """The table without its numbers, and the cells that describe its samples; None if these are columns."""
+    with progress_bar("reading") as progress:
+        named = ignored if args.metadata else [*roles.kinds, *ignored]
+        table = replace(read_text(args.input, named, progress=progress), columns=read_header(args.input)[1:])
+    if args.metadata is None:
+        check_ids(args, table)
+        return table, table.text
+    metadata = read_text(args.metadata)
+    if not samples_in_rows(args, table, metadata):
+        whole(args, "samples are columns")
+        return None
+    cells = metadata_of(args, table.ids, metadata)
+    check_names_differ(args, table, metadata, in_rows=True)
+    return table, cells
+
+
+@contextmanager
+def _asking_to_ignore() -> Iterator[None]:
+    """Say of columns of text how they are carried along."""
+    try:
+        yield
+    except NotNumericError as error:
+        raise InputError(
+            f"{error} To carry {'it' if len(error.columns) == 1 else 'them'} along unchanged, add "
+            f"--ignore {joined(error.columns)}"
+        ) from error
+
+
+def adds_up(name: str) -> bool:
+    """Whether a method's statistics add up."""
+    method = METHODS[name]
+    return method.peers is None and method.composition is None and hasattr(method.make(), "partial_fit")
+
+
+def _refuse_report(args: argparse.Namespace, why: str) -> None:
+    if args.report is not None:
+        raise InputError(
+            f"--report looks at the whole table at once, and {why}; leave it out, and for a report give a sample of "
+            "the rows to batchfix diagnose --method"
+        )
+
+
+def _need(args: argparse.Namespace) -> int:
+    """Bytes of the table's numbers; what is not there is refused where it is read."""
+    return numbers_in(args.input, layer=args.layer) if Path(args.input).is_file() else 0
+
+
+def in_bytes(n: int) -> str:
+    """Bytes as a person reads them.
+
+    Examples
+    --------
+    >>> in_bytes(2_400_000), in_bytes(3_000_000_000)
+    ('2.4 MB', '3.0 GB')
+    """
+    return f"{n / 1e9:,.1f} GB" if n >= 1e8 else f"{n / 1e6:,.1f} MB"
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, and is {text!r}")
+    return int(text)
