@@ -1,8 +1,9 @@
-"""AnnData in memory: a matrix and the labels of its rows out, a corrected matrix in.
+"""AnnData: where a matrix lies in one, and the labels of its rows.
 
-    X, a layer or an embedding, and columns of obs  ->  arrays  ->  X, a layer or an embedding
+    X, a layer or an embedding, and columns of obs  ->  a matrix of any kind and labels
+    a matrix                                        ->  X, a layer or an embedding
 
-What cannot be read as it is (sparse, backed, lazy) is refused by name, never converted in silence.
+obs may be in memory or read lazily; what kinds of matrices there are is known in `anndata_kinds`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from ..core.naming import nearest
 from ..exceptions import BatchfixError, MissingLabelError
@@ -55,18 +55,16 @@ class Place:
         """Return the place of another name for the same kind of matrix; X's is a layer."""
         return Place("obsm" if self.mapping == "obsm" else "layers", key)
 
-    def read(self, adata: AnnData) -> np.ndarray | pd.DataFrame:
-        """Return the matrix (n_obs, p), without copying it.
+    def read(self, adata: AnnData) -> Any:
+        """Return the matrix (n_obs, p) as it is stored there, of a view the rows that it shows.
 
         Raises
         ------
         BatchfixError
-            There is no such matrix, or it has not two dimensions.
-        TypeError
-            It is not a dense array in memory.
+            There is no such matrix, it has not two dimensions, or it is empty.
         """
         if self.name is None:
-            found = adata.X
+            found = adata.X if _has_matrix(adata) else None
             if found is None:
                 raise BatchfixError("adata.X must hold a matrix, got None. Name a layer or an entry of obsm.")
         else:
@@ -74,59 +72,54 @@ class Place:
             if self.name not in mapping:
                 raise BatchfixError(_absent(self.name, list(mapping.keys()), f"adata.{self.mapping}"))
             found = mapping[self.name]
-        if isinstance(found, pd.DataFrame):
-            return found
-        if not isinstance(found, np.ndarray) or isinstance(found, np.ma.MaskedArray):
-            raise TypeError(f"{self} must be a dense array in memory, got {_kind(found)}. {self._remedy(found)}")
-        if found.ndim != 2:
-            raise BatchfixError(f"{self} must have two dimensions, got shape {found.shape}.")
-        return np.asarray(found)
+        shape = tuple(getattr(found, "shape", ()))
+        if len(shape) != 2:
+            raise BatchfixError(f"{self} must have two dimensions, got shape {shape}.")
+        if 0 in shape:
+            raise BatchfixError(f"{self} must have rows and columns, got shape {shape}. Look at how it was cut out.")
+        return found
 
-    def write(self, adata: AnnData, values: np.ndarray | pd.DataFrame) -> None:
-        """Put a matrix here; a view becomes an AnnData of its own first, as its parent must not change."""
-        if adata.is_view:
-            # setting X of a view writes into the parent, setting a layer warns; setting obs does neither
-            adata.obs = adata.obs.copy()
+    def write(self, adata: AnnData, values: Any) -> None:
+        """Put a matrix here; `adata` is no view (see `own`)."""
         if self.name is None:
             adata.X = values
         else:
             getattr(adata, self.mapping)[self.name] = values
 
-    def _remedy(self, found: Any) -> str:
-        if sparse.issparse(found):
-            return f"If it fits into memory: {self} = {self}.toarray()"
-        if isinstance(found, np.ma.MaskedArray):
-            return f"Mark what is missing by NaN: {self} = {self}.filled(np.nan)"
-        return "Load it first: adata = adata.to_memory()"
+
+def _has_matrix(adata: AnnData) -> bool:
+    """Whether the file of a backed one has an X, which anndata takes for granted."""
+    if not adata.isbacked:
+        return True
+    if not adata.file.is_open:
+        adata.file.open()
+    return "X" in adata.file
+
+
+def own(adata: AnnData) -> None:
+    """Make a view an AnnData of its own, as its parent must not change."""
+    if adata.is_view:
+        # setting X of a view writes into the parent, setting a layer warns; setting obs does neither
+        adata.obs = adata.obs.copy()
 
 
 def check(adata: Any) -> None:
-    """Refuse what is not an AnnData in memory.
+    """Refuse what is not an AnnData.
 
     Raises
     ------
     TypeError
-        It is something else, backed by a file, or read lazily.
+        It is something else.
     """
     if not isinstance(adata, AnnData):
         raise TypeError(
-            f"adata must be an AnnData, got {_kind(adata)}. "
+            f"adata must be an AnnData, got {kind(adata)}. "
             "For other tables call the corrector itself: corrector.fit_transform(X, batch=labels)."
-        )
-    if adata.isbacked:
-        raise TypeError(
-            f"adata must be in memory, got one backed by {str(adata.filename)!r}. Load it first: "
-            "adata = adata.to_memory()"
-        )
-    if not isinstance(adata.obs, pd.DataFrame):
-        raise TypeError(
-            f"adata must be in memory, got one read lazily (its obs is {_kind(adata.obs)}). Load it first: "
-            "adata = adata.to_memory()"
         )
 
 
 def labels(adata: AnnData, names: Any, what: str) -> pd.Series | pd.DataFrame:
-    """Return a column of obs, or the table of several.
+    """Return a column of obs, or the table of several; of an obs read lazily, these are read.
 
     Parameters
     ----------
@@ -145,44 +138,46 @@ def labels(adata: AnnData, names: Any, what: str) -> pd.Series | pd.DataFrame:
     """
     if isinstance(names, pd.Series | pd.DataFrame | np.ndarray) or not isinstance(names, Iterable):
         raise TypeError(
-            f"{what} must name columns of adata.obs, got {_kind(names)}. Put the values there first: "
+            f"{what} must name columns of adata.obs, got {kind(names)}. Put the values there first: "
             f"adata.obs['name'] = values, then {what}='name'."
         )
     several = [names] if isinstance(names, str) else list(names)
-    for name in several:
-        _check_column(adata.obs, name, what)
     if not several:
         raise BatchfixError(f"{what} must name a column of adata.obs, got {names!r}.")
-    return adata.obs[several[0]] if isinstance(names, str) else adata.obs[several]
+    obs = adata.obs
+    for name in several:
+        _check_name(list(obs.columns), name, what)
+    if not isinstance(obs, pd.DataFrame):
+        obs = obs[several].to_memory()
+    for name in several:
+        _check_gaps(obs[name], name)
+    return obs[several[0]] if isinstance(names, str) else obs[several]
 
 
-def _check_column(obs: pd.DataFrame, name: Any, what: str) -> None:
-    count = int((obs.columns == name).sum())
+def _check_name(columns: list[Any], name: Any, what: str) -> None:
+    count = columns.count(name)
     if count == 0:
-        raise BatchfixError(f"{what}: {_absent(name, list(obs.columns), 'adata.obs')}")
+        raise BatchfixError(f"{what}: {_absent(name, columns, 'adata.obs')}")
     if count > 1:
         raise BatchfixError(f"{what} must name one column of adata.obs, got {name!r}, of which there are {count}.")
-    lost = obs[name].isna().to_numpy()
+
+
+def _check_gaps(column: pd.Series, name: Any) -> None:
+    lost = column.isna().to_numpy()
     if lost.any():
         raise MissingLabelError(
             f"Every observation must have a value in adata.obs[{name!r}], got none for {int(lost.sum())} of {len(lost)}"
-            f" ({obs.index[int(np.argmax(lost))]!r} for one). Fill them in, or leave these out: "
+            f" ({column.index[int(np.argmax(lost))]!r} for one). Fill them in, or leave these out: "
             f"adata = adata[adata.obs[{name!r}].notna()].copy()"
         )
 
 
-def alike(result: Any, values: np.ndarray | pd.DataFrame) -> np.ndarray | pd.DataFrame:
-    """Return the result in the container that was read, whatever `set_output` made of it."""
-    if not isinstance(values, pd.DataFrame):
-        return np.asarray(result)
-    return pd.DataFrame(np.asarray(result), index=values.index, columns=values.columns, copy=False)
+def kind(found: Any) -> str:
+    """Type of a thing, as a person knows it."""
+    module = type(found).__module__.split(".")[0]
+    return type(found).__name__ if module == "builtins" else f"{module} {type(found).__name__}"
 
 
 def _absent(name: Any, known: list[Any], where: str) -> str:
     shown = ", ".join(repr(k) for k in known[:8]) + (", ..." if len(known) > 8 else "")
     return f"{name!r} must be in {where}{nearest(name, known)}, which has {shown or 'nothing'}."
-
-
-def _kind(found: Any) -> str:
-    module = type(found).__module__.split(".")[0]
-    return type(found).__name__ if module == "builtins" else f"{module} {type(found).__name__}"
