@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..atomic import PathLike
-from .source_files import reading
+from .source_files import needed, reading
 from .sources import as_source
 from .tables import is_parquet
 
@@ -34,11 +36,21 @@ def numbers_in(path: PathLike, *, layer: str | None = None) -> int:
     >>> numbers_in(path) // 1000
     24
     """
-    name = str(path).lower()
-    if not (is_parquet(path) or name.endswith(".h5ad")):
+    if str(path).lower().endswith(".h5ad"):
+        return _matrix_in(Path(path), "X" if layer is None else f"layers/{layer}")
+    if not is_parquet(path):
         return 8 * _cells_in(Path(path))
-    source = as_source(path, layer=layer)
+    source = as_source(path)
     return int(source.n_rows or 0) * source.n_features * (4 if source.dtype.itemsize <= 4 else 8)
+
+
+def _matrix_in(path: Path, name: str) -> int:
+    with reading(path), needed("h5py").File(path, "r") as file:
+        found = file[name]
+        shape, numbers = found.attrs.get("shape", getattr(found, "shape", (0,))), found
+        while not hasattr(numbers, "dtype"):  # a sparse matrix is a group
+            numbers = numbers["data"]
+        return int(np.prod([int(n) for n in shape])) * (4 if numbers.dtype.itemsize <= 4 else 8)
 
 
 def _cells_in(path: Path) -> int:

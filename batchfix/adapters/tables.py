@@ -243,7 +243,10 @@ def open_table(path: PathLike) -> Iterator[Callable[[Table, Progress | None], No
     ['id,f1', 's1,1.0', 's2,1.0']
     """
     if is_parquet(path):
-        with _parquet().open_table(path) as write:
+        _parquet()
+        from .parquet_output import open_table as opened
+
+        with opened(path) as write:
             yield write
         return
     with atomic_write(path) as out:

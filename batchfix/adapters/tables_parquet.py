@@ -1,16 +1,15 @@
-"""Parquet files as tables, in and out.
+"""Parquet files as tables, read; how they are written is in `parquet_output`.
 
     the index that pandas stored, or else the first column  ->  ids
     columns that are named                                  ->  text, which goes back to a file with the types it had
     all others                                              ->  numbers, float32 where all of them are
 
-A file is read and written a row group at a time, and appears under its name when it is whole. Ids go back as they
-came: as pandas's index, or as the first column; those of other files as pandas's index.
+A file is read a row group at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import replacing
 from ..exceptions import BatchfixError
 from .tables import (
     PathLike,
@@ -34,9 +32,6 @@ from .tables import (
 
 NAMELESS = "__index_level_0__"
 """What pandas calls the column of an index without a name."""
-
-GROUP_BYTES = 1 << 26
-"""A row group's numbers at most, so that it can be read beside any table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,68 +112,6 @@ def read_text(path: PathLike, names: list[str], *, progress: Progress | None = N
         if progress is not None:
             progress(1.0)
         return Table(plan.id_name, ids, names, np.empty((len(ids), 0)), cells, stored)
-
-
-@contextmanager
-def open_table(path: PathLike) -> Iterator[Callable[[Table, Progress | None], None]]:
-    """See `tables.open_table`."""
-    import pyarrow.parquet as parquet
-
-    writer: Any = None
-    with replacing(path, TableError) as out:
-
-        def write(table: Table, progress: Progress | None = None) -> None:
-            nonlocal writer
-            n = len(table.ids)
-            rows = max(1, GROUP_BYTES // (8 * max(1, table.numbers.shape[1])))
-            for start in range(0, n, rows):
-                part = arrow_of(table.rows(start, min(start + rows, n)))
-                if writer is None:
-                    labels = [table.id_name or NAMELESS, *table.text]
-                    writer = parquet.ParquetWriter(out, part.schema, use_dictionary=labels)  # numbers rarely repeat
-                writer.write_table(part.cast(writer.schema))
-                if progress is not None:
-                    progress(min(start + rows, n) / n)
-
-        try:
-            yield write
-        finally:
-            if writer is not None:
-                writer.close()
-
-
-def arrow_of(table: Table) -> Any:
-    """A table as arrow's, with what pandas has to know of its index.
-
-    Examples
-    --------
-    >>> arrow_of(Table("id", ["s1", "s2"], ["f1"], np.array([[1.0], [np.nan]]), {})).to_pandas()
-         f1
-    id
-    s1  1.0
-    s2  NaN
-    """
-    import pyarrow as pa
-
-    stored = table.stored
-    ids = None if stored is None or words(stored.ids) != table.ids else stored.ids
-    text = {} if stored is None else stored.text
-    numbers = iter(table.numbers.T)
-    name = table.id_name or NAMELESS
-    arrays = [pa.array(table.ids, pa.string()) if ids is None else ids]
-    for column in table.columns:
-        if column in table.text:
-            arrays.append(text[column] if column in text else _text(table.text[column]))
-        else:
-            arrays.append(pa.array(next(numbers), from_pandas=True))
-    if name in table.columns:
-        raise TableError(f"A column may not have the name of the ids in a .parquet file, got {name!r}. Rename one.")
-    made = pa.table(arrays, names=[name, *table.columns])
-    if stored is not None and not stored.index:
-        return made
-    empty = made.slice(0, 0).to_pandas().set_index(name)
-    empty.index.name = table.id_name or None
-    return made.replace_schema_metadata(pa.Table.from_pandas(empty).schema.metadata)
 
 
 def words(column: Any) -> list[str]:
@@ -305,12 +238,6 @@ def _numbers(column: Any) -> tuple[Any, tuple[int, str] | None]:
 def _as_numpy(column: Any) -> Any:
     """Values of an array, whole or chunked; NaN where there is none."""
     return column.to_numpy() if hasattr(column, "chunks") else column.to_numpy(zero_copy_only=False)
-
-
-def _text(cells: list[str]) -> Any:
-    import pyarrow as pa
-
-    return pa.array([cell or None for cell in cells], pa.string())
 
 
 def read_blocks(path: PathLike, table: Table, rows: int) -> Iterator[tuple[Any, float]]:

@@ -21,7 +21,7 @@ import pandas as pd
 from ..atomic import check_place, replacing
 from .checks import check_batches, check_kept, check_options, check_output_is_new
 from .correct import finish, make_corrector, say
-from .large import fit_in_blocks, in_bytes, labels, streams
+from .large import fit_in_blocks, in_bytes, labels, streams, whole
 from .methods import METHODS
 from .models import save_as_asked
 from .names import InputError
@@ -57,7 +57,10 @@ def correct_h5ad(args: argparse.Namespace) -> None:
         described = (batch, keep, nuisance)
         matrix = _matrix(args, file)
         _warn_dense(args, matrix)
-        if streams(args):
+        by_columns = getattr(matrix, "format", None) == "csc"
+        if by_columns:
+            whole(args, f"a sparse matrix is stored by columns (csc), as {_name(args)!r} of {args.input!r} is")
+        if not by_columns and streams(args):
             _in_blocks(args, roles, corrector, file, matrix, described)
             before = after = None
         else:
@@ -173,7 +176,7 @@ def _matrix(args: argparse.Namespace, file: Any) -> Any:
     layers = list(file.get("layers", ()))
     if args.layer is None:
         raise InputError(
-            f"{args.input!r} holds no X; name one of its layers with --layer ({some(layers, 8) or 'none'})"
+            f"{args.input!r} holds no 'X'; name one of its layers with --layer ({some(layers, 8) or 'none'})"
         )
     raise InputError(
         f"--layer must name a layer of {args.input!r}, and {args.layer!r} is none{nearest(args.layer, layers)}; there "
@@ -260,7 +263,7 @@ def _warn_dense(args: argparse.Namespace, matrix: Any) -> None:
     if is_sparse(matrix):
         dtype = float_type(np.dtype(matrix.dtype))
         size = in_bytes(matrix.shape[0] * matrix.shape[1] * dtype.itemsize)
-        warn(f"{_name(args)} of {args.input!r} is sparse, and corrected it is dense: {size} of {dtype}.")
+        warn(f"{_name(args)!r} of {args.input!r} is sparse, and corrected it is dense: {size} of {dtype}.")
 
 
 @contextmanager

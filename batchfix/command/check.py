@@ -29,8 +29,8 @@ def add_check(commands: Any) -> None:
         description="Say what a correction between batches can do with a design, and what it will cost, before\n"
         "anything is measured: whether batch and what is kept can be told apart, what would be lost, how much noisier\n"
         "comparisons become, and how often a test on the corrected table would mislead.\n\n"
-        "The table (.csv, .tsv, also gzipped, or .parquet) describes one sample a row; its first column holds the ids.\n"
-        "Columns that are not named are not looked at.",
+        "The table (.csv, .tsv, also gzipped, or .parquet) describes one sample a row; its first column holds\n"
+        "the ids. Columns that are not named are not looked at.",
         epilog="examples:\n"
         "  batchfix check samples.csv --batch run --keep group\n"
         "  batchfix check samples.csv --batch run,site --keep group,age --nuisance depth --json --fail-on stop\n\n"

@@ -65,7 +65,8 @@ def add_correct(commands: Any) -> None:
         epilog=f"methods:\n{methods}\n\n"
         "examples:\n"
         "  batchfix correct runs.csv -o corrected.csv --batch run --keep group --keep-number age --ignore sex\n"
-        "  batchfix correct counts.csv -o fixed.csv --metadata samples.csv --batch study --method clr-location\n\n"
+        "  batchfix correct counts.csv -o fixed.csv --metadata samples.csv --batch study --method clr-location\n"
+        "  batchfix correct cells.h5ad -o fixed.h5ad --batch donor --keep cell_type --layer log1p\n\n"
         "COLUMNS are names separated by commas; quote a name that holds one: '\"a,b\",c'.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -172,4 +172,4 @@ def one_line(message: object) -> str:
     >>> one_line("X must be finite,\nrow 'X' is not.")
     "the table must be finite, row 'X' is not."
     """
-    return in_words(re.sub(r"(?<![\w'])X(?![\w'])", "the table", " ".join(str(message).split())))
+    return in_words(re.sub(r"(?<![\w'.])X(?![\w'])", "the table", " ".join(str(message).split())))

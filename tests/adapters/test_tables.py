@@ -8,7 +8,10 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batchfix.adapters import tables
 from batchfix.adapters.tables import (
@@ -19,6 +22,7 @@ from batchfix.adapters.tables import (
     atomic_write,
     check_output,
     number,
+    open_table,
     read_header,
     read_table,
     read_text,
@@ -44,7 +48,7 @@ def small(numbers: np.ndarray | None = None) -> Table:
     return Table("sample", ["007", "b,2"], ["f1", "run", "f2"], numbers, {"run": ["01", 'a "b"']})
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz", "t.TSV.GZ"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz", "t.TSV.GZ", "t.parquet"])
 def test_what_is_written_is_read_again(tmp_path: Path, name: str) -> None:
     table = small()
     write_table(table, tmp_path / name)
@@ -301,3 +305,71 @@ def test_progress_grows_to_the_end(tmp_path: Path, name: str) -> None:
     read_table(tmp_path / name, progress=reports.append)
     assert reports == sorted(reports)
     assert 0.9 < reports[-1] <= 1
+
+
+# ------------------------------------------------------------------- parquet and parts
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=4)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(CELLS.filter(str.strip), CELLS, st.floats(allow_infinity=False, width=32)),
+        min_size=1,
+        max_size=8,
+        unique_by=lambda row: row[0],
+    ),
+    cut=st.integers(0, 8),
+    single=st.booleans(),
+)
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_any_table_comes_back_written_in_parts(
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    rows: list[tuple[str, str, float]],
+    cut: int,
+    single: bool,
+) -> None:
+    pytest.importorskip("pyarrow")
+    ids, text, values = map(list, zip(*rows, strict=True))
+    numbers = np.array(values, dtype=np.float32 if single else np.float64)[:, None]
+    table = Table("", ids, ["f", "note"], numbers, {"note": text})
+    path = tmp_path_factory.mktemp("any") / name
+    with open_table(path) as write:
+        for part in (table.rows(0, cut), table.rows(cut, len(ids))):
+            if part.ids:
+                write(part, None)
+    again = read_table(path, text=["note"])
+    assert (again.id_name, again.ids, again.columns, again.text) == ("", ids, table.columns, table.text)
+    np.testing.assert_array_equal(again.numbers.astype(numbers.dtype), numbers)  # text has float32's shortest digits
+    assert again.numbers.dtype == (np.float32 if single and name == "t.parquet" else np.float64)
+    labels = read_text(path, ["note"])
+    assert (labels.ids, labels.text, labels.numbers.shape) == (ids, table.text, (len(ids), 0))
+
+
+def test_parquet_keeps_the_types_of_what_it_carries(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame(
+        {
+            "kind": pd.Categorical(["a", None, "b"]),
+            "ok": [True, False, True],
+            "day": pd.to_datetime(["2024-01-01", None, "2024-01-03"]),
+            "age": [40.5, np.nan, 3.0],
+            "count": pd.array([1, None, 3], dtype="Int64"),
+            "f1": [0.5, np.nan, 2.0],
+        },
+        index=pd.Index([10, 20, 30], name="id"),
+    )
+    frame.to_parquet(tmp_path / "in.parquet")
+    table = read_table(tmp_path / "in.parquet", text=["kind", "ok", "day", "age"])
+    assert table.ids == ["10", "20", "30"]
+    assert table.text == {
+        "kind": ["a", "", "b"],
+        "ok": ["True", "False", "True"],
+        "day": ["2024-01-01", "", "2024-01-03"],
+        "age": ["40.5", "", "3.0"],
+    }
+    np.testing.assert_array_equal(table.numbers, [[1, 0.5], [np.nan, np.nan], [3, 2]])
+    write_table(table, tmp_path / "out.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), frame.astype({"count": float}))

@@ -299,11 +299,24 @@ def test_sparse_counts_become_dense_aloud(table: pd.DataFrame, asked: str, capsy
     counts = np.abs(np.nan_to_num(table[FEATURES].to_numpy())).round().astype(np.int64)
     write_h5ad(table, X=sparse.csr_matrix(counts))
     assert correct(f"in.h5ad -o out.h5ad --batch run --method location {asked}") == 0
-    assert "X of 'in.h5ad' is sparse, and corrected it is dense: 0.0 MB of float32" in capsys.readouterr().err
+    assert "'X' of 'in.h5ad' is sparse, and corrected it is dense: 0.0 MB of float32" in capsys.readouterr().err
     got = anndata.read_h5ad("out.h5ad").X
     want = BatchCorrector(scale=None).fit_transform(counts.astype(float), batch=table["run"].to_numpy())
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)  # float32's rounding
+
+
+def test_a_sparse_matrix_by_columns_needs_memory(table: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = np.abs(np.nan_to_num(table[FEATURES].to_numpy())).round()
+    write_h5ad(table, X=sparse.csc_matrix(counts))
+    assert correct("in.h5ad -o out.h5ad --batch run --method location") == 0
+    want = BatchCorrector(scale=None).fit_transform(counts, batch=table["run"].to_numpy())
+    np.testing.assert_allclose(anndata.read_h5ad("out.h5ad").X, want, **CLOSE)
+    line = "correct in.h5ad -o o.h5ad --batch run --method location --stream"
+    before = sorted(path.name for path in Path().iterdir())
+    assert main(shlex.split(line)) == 2
+    assert "stored by columns (csc)" in capsys.readouterr().err
+    assert sorted(path.name for path in Path().iterdir()) == before
 
 
 @pytest.mark.parametrize("asked", ["", "--block-rows 5"])
