@@ -58,7 +58,7 @@ def location(found: Evaluation) -> list[str]:
             )
         where = "features of samples the correction has not learned from"
         reasons += _moved(held.features["q_value"], where, found)
-    if heedless and _batch_left(found) < ALIKE:
+    if heedless and _batch_left(found) < ALIKE and not isinstance(one, Missing) and one.R2_adjusted <= _owed(found):
         return reasons  # what batches differ by beyond biology is then the biology that went with them
     if not reasons and not isinstance(one, Missing) and is_there(one):
         even = ", even in the samples that were corrected together" if found.corrected else ""
@@ -83,9 +83,22 @@ def _batch_left(found: Evaluation) -> float:
     return min((each.batch_left for each in found.biology.values()), default=float("nan"))
 
 
+def _owed(found: Evaluation) -> float:
+    """R2 that batch has beyond biology where batches were centred with the biology in them: rho2 times that of biology.
+
+    Of a value x = z b, what is left is (z - mean of z in its batch) b; beyond z that is b' b rho2 (1 - rho2) of z' z,
+    and z beyond batch is b' b (1 - rho2). Half as much again, and what matters to nothing, is let pass.
+    """
+    if isinstance(found.biology, Missing):
+        return 0.0
+    shares = [each.both[1].R2 for each in found.biology.values() if each.both is not None]
+    return 1.5 * found.rho2 * sum(shares) + LEFT
+
+
 def _moved(q: pd.Series, where: str, found: Evaluation) -> list[str]:
     moved, tested = int((q < ALPHA).sum()), int(q.notna().sum())
-    if moved <= max(1, FEATURES * tested):
+    alone = bool((q < ALPHA / 5).any()) and FEATURES * tested <= 1  # one of few, and surely
+    if moved <= max(1, FEATURES * tested) and not alone:
         return []
     worst = ", ".join(map(str, found.features.top(3).index.tolist()))
     return [f"Location: batch moves {moved:,} of {tested:,} {where}, most of all {worst}."]

@@ -32,6 +32,8 @@ def biology(found: Evaluation) -> list[str]:
         both = each.both
         if both is None or not any(_shows(one) for one in both):
             continue
+        if not found.one_scale:
+            continue
         share = f"R2 {both[0].R2:.2%} before, {both[1].R2:.2%} after; F {both[0].F:.3g} and {both[1].F:.3g}"
         if each.effect_ratio < KEPT[0]:
             reasons.append(f"{LOST}: {name} stands less clear than before ({share}). Keep it.")
@@ -48,18 +50,26 @@ def retained(found: Evaluation) -> tuple[list[str], list[str]]:
     over, mind = [], []
     for name, each in _each(found.biology).items():
         shared = rho2_of(found, name)
-        # where batches still lie apart, such a model finds them too
-        if not (shared >= SHARED and each.batch_left < GONE and each.effect_left < NEARLY_KEPT):
+        shows = each.both is None or _shows(each.both[0])
+        if each.effect_left < 0 and shows:
+            over.append(f"{LOST}: the effect of {name} points the other way in the corrected table. {TURNED}")
             continue
-        left = f"{max(0.0, each.effect_left):.0%} of the effect of {name} is left in the corrected table"
+        # where batches still lie apart, such a model finds them too
+        if not (each.batch_left < GONE and each.effect_left < NEARLY_KEPT):
+            continue
+        left = f"{each.effect_left:.0%} of the effect of {name} is left in the corrected table"
+        if shared < SHARED:
+            if each.effect_left < KEPT[0] and shows:
+                over.append(f"{LOST}: {left}, and batch, which shares {shared:.0%} with it (rho2), is no reason.")
+            continue
         if each.effect_left < 1 - shared - AREA:
             why = f"more went than the {shared:.0%} that batch and {name} share (rho2). Try another method."
         else:
             why = f"batch and {name} share {shared:.0%} (rho2), and the correction took that for batch. Keep it."
-        if each.effect_left < KEPT[0]:
+        if each.effect_left < KEPT[0] and shows:
             over.append(f"{LOST}: {left}: {why}")
-        else:
-            mind.append(f"{left}: {why}")
+        else:  # of an effect that does not show, nobody knows what there is to lose
+            mind.append(f"{left}{'' if shows else ', if there is one'}: {why}")
     return over, mind
 
 
@@ -119,9 +129,7 @@ def grave(reasons: tuple[str, ...]) -> bool:
 
 
 def _shows(one: Permanova) -> bool:
-    """Whether biology shows at all; a number is not tested."""
-    if np.isnan(one.p_value) and not len(one.permuted_F) and one.R2_adjusted > LEFT:
-        return True
+    """Whether biology shows at all."""
     return significance(one) < ALPHA
 
 

@@ -33,7 +33,7 @@ from .distance_comparison import DistanceComparison
 from .judgement import judge
 from .measurements import Measurements
 from .predictability import BatchPredictability
-from .samples import generator, read_samples
+from .samples import generator, in_columns_of, read_samples
 from .sections import (
     NOT_CORRECTED,
     BatchVariance,
@@ -122,6 +122,7 @@ class Evaluation:
     n_features: int
     told: bool = False
     distances: DistanceComparison | None = None
+    one_scale: bool = True
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -224,9 +225,9 @@ def evaluate(
         Without forests, with fewer repetitions and permutations: seconds.
     cv, repeats : of `batch_predictability`
     ordered : bool, optional
-        Rows are in the order of time, and nothing may be learned from later ones: the earlier half of each batch is
-        learned from and the later one measured, and a batch left out is predicted from the rows before it. By default
-        if cv is a TimeSeriesSplit.
+        Rows are in the order of time: of each batch the earlier half is learned from and the later one measured (of
+        batches that follow each other, the earlier halves of all are learned from), classifiers and the prediction of a
+        batch left out learn from the rows before. By default if cv is a TimeSeriesSplit.
     permutations : int
         Of 1 to 3. With fewer than 19 no p can be below .05, and p of F decides.
     random_state : None, int or Generator
@@ -298,6 +299,7 @@ def evaluate(
         n_features=first.shape[1],
         told=attempt(lambda: correction.knows_of(table), []) is True,
         distances=work.distances(),
+        one_scale=work.one_scale,
     )
     judged = judge(found, str(reason))
     return replace(found, verdict=judged.verdict, under=judged.under, over=judged.over, mind=judged.mind)
@@ -324,7 +326,7 @@ def _after(
         frame = pd.DataFrame(read.values, read.index if named else table.index, read.features, copy=False)
         if named:
             frame = inputs.align(frame, table.index, len(table), "after")
-        return frame, Missing("")
+        return in_columns_of(frame, getattr(table.X, "columns", None)), Missing("")
     if correction.corrector is None:
         return None, Missing(NOT_CORRECTED)
     y = None if table.keep is None else table.keep.iloc[:, 0].to_numpy()

@@ -18,7 +18,7 @@ from ..exceptions import AlignmentError, BatchfixError
 from .correction import gathered
 from .effects import feature_effects
 from .outputs import as_output
-from .samples import name_of, read_samples
+from .samples import in_columns_of, name_of, read_samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,14 @@ def group_effects(X: Any, groups: Any, corrector: Any = None, *, after: Any = No
     >>> bool(found.before > 0.05 > found.after), len(found.folds)
     (True, 3)
     """
+    if corrector is not None and after is not None:
+        raise BatchfixError(f"One correction is compared, got corrector={corrector!r} and a table after. Drop one.")
     panel = _panel(X)
+    if not panel.index.is_unique:
+        raise BatchfixError(
+            f"Each row of X must be one date; got {panel.index[panel.index.duplicated()][0]!r} twice. Give a wide "
+            "table, a row a date and a column a stock."
+        )
     labels = pd.Series(dict(groups)) if isinstance(groups, Mapping) else groups
     first = feature_effects(panel.T, labels).table
     splits: list[tuple[np.ndarray, np.ndarray]] = []
@@ -128,7 +135,15 @@ def group_effects(X: Any, groups: Any, corrector: Any = None, *, after: Any = No
             raise AlignmentError(
                 f"after must have the rows and columns of X, {panel.shape}, got {read.values.shape}. Correct all of it."
             )
-        frame = pd.DataFrame(read.values, panel.index if read.index is None else read.index, panel.columns)
+        names = panel.columns if getattr(after, "columns", None) is None else read.features
+        frame = in_columns_of(
+            pd.DataFrame(read.values, panel.index if read.index is None else read.index, names), panel.columns
+        )
+        if isinstance(X, pd.DataFrame) and list(frame.columns) != list(panel.columns):
+            raise AlignmentError(
+                f"after must have the columns of X; got others, such as {frame.columns[0]!r}. Pass after[X.columns]."
+            )
+        frame.columns = panel.columns
         if read.index is not None and isinstance(X, pd.DataFrame):
             frame = inputs.align(frame, panel.index, len(panel), "after")
         last = feature_effects(frame.T, labels).table
@@ -176,7 +191,10 @@ def _splits(cv: Any, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
                 f"cv must be a splitter of scikit-learn, or a number of folds from 2 to {n - 1}, got {cv!r}."
             )
         cv = TimeSeriesSplit(int(cv))
-    return [(np.asarray(a), np.asarray(b)) for a, b in cv.split(everything[:, None])]
+    found = [(np.asarray(a), np.asarray(b)) for a, b in cv.split(everything[:, None])]
+    if any(train.max(initial=-1) > test.min(initial=n) for train, test in found):
+        raise BatchfixError(f"Folds must learn from earlier dates alone, got {cv!r}. Use TimeSeriesSplit.")
+    return found
 
 
 def _corrected(corrector: Any, panel: pd.DataFrame, train: np.ndarray, test: np.ndarray) -> pd.DataFrame:

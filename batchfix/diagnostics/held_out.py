@@ -13,6 +13,7 @@ is measured in the same halves: whether a correction adds more than it takes awa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,6 +142,7 @@ def held_out(
     """Fit on half of each batch, correct and measure the other half, and the other way round, `repeats` times.
 
     Where rows are `ordered` in time, the earlier half of each batch is learned from and the later one measured, once.
+    Of batches that follow each other, the earlier halves of later ones are learned from too: what they share is pooled.
 
     Raises
     ------
@@ -222,6 +224,20 @@ def _earlier(labels: Labels, rows: np.ndarray) -> np.ndarray:
     return np.asarray(place < (np.bincount(codes)[codes] + 1) // 2)
 
 
+def splits_of(sizes: np.ndarray) -> float:
+    """In how many ways samples can be split into batches of these sizes: no p can be below one in as many.
+
+    Examples
+    --------
+    >>> splits_of(np.array([3, 3])), splits_of(np.array([2, 1]))
+    (10.0, 3.0)
+    """
+    sizes = sizes[sizes > 0]
+    of_names = sum(math.lgamma(int(count) + 1) for count in np.unique(sizes, return_counts=True)[1])
+    ways = math.lgamma(sizes.sum() + 1) - sum(math.lgamma(int(m) + 1) for m in sizes) - of_names
+    return float(round(math.exp(min(ways, 40.0)), 6))
+
+
 def _chance(found: Permanova, inflation: float) -> float:
     """P of an F as large, once it is divided by what a perfect correction leaves."""
     return (1 + int((found.permuted_F >= found.F / inflation).sum())) / (1 + len(found.permuted_F))
@@ -270,7 +286,7 @@ class _Trial:
             "noise": (inflation - 1) * (whole.R2 / whole.F if whole.F > 0 else whole.df / (len(test) - 1)),
             "p_value": _chance(whole, inflation),
             "sd": inflation * float(np.std(whole.permuted_F)),
-            "least_p": whole.least_p,
+            "least_p": max(whole.least_p, 1 / splits_of(np.bincount(self.labels.codes[test]))),
         }
         alone = whole
         if keep is not None:

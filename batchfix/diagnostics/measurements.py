@@ -155,7 +155,7 @@ class Measurements:
     def _left(self, name: str) -> Retention:
         """What is left of a kept column's effect; NaN where the tables have not the same features."""
         nothing = Retention(float("nan"), float("nan"))
-        if self.second is None or not same_features(self.first, self.second):
+        if self.second is None or not same_features(self.first, self.second) or not self.one_scale:
             return nothing
 
         def run() -> Retention:
@@ -167,6 +167,17 @@ class Measurements:
 
         found = attempt(run, self.notes)
         return nothing if isinstance(found, Missing) else found
+
+    @cached_property
+    def one_scale(self) -> bool:
+        """Whether the tables are on one scale: amounts before and their logarithms after cannot be compared."""
+        if self.second is None or not are_amounts(self.first) or are_amounts(self.second):
+            return True
+        self.notes.append(
+            "before holds amounts and after does not, so effects cannot be compared between them: whether biology is "
+            "as clear as before is left open. Give log-ratios of before (LogRatio) to compare."
+        )
+        return False
 
     def _share(self, name: str, X: pd.DataFrame) -> Permanova:
         keep = self._keep

@@ -257,3 +257,17 @@ def refuse_too_few(what: str, n: int, levels: int, given_df: int, residual_df: i
         f"There must be more samples than things to estimate, got {n} for {levels} levels of {what}{alone}{beside_it}. "
         "Merge levels, give less, or add samples."
     )
+
+
+def in_columns_of(table: pd.DataFrame, columns: Any) -> pd.DataFrame:
+    """A table with its columns in the order of others, where both have the same names; else as it is.
+
+    Examples
+    --------
+    >>> in_columns_of(pd.DataFrame([[1, 2]], columns=["b", "a"]), ["a", "b"]).to_numpy().tolist()
+    [[2, 1]]
+    """
+    wanted = None if columns is None else pd.Index(columns)
+    if wanted is None or table.columns.equals(wanted) or not (wanted.is_unique and table.columns.is_unique):
+        return table
+    return table[wanted] if set(table.columns) == set(wanted) else table

@@ -44,14 +44,35 @@ def in_time(cv: Any, ordered: bool | None) -> tuple[Any, bool]:
     from sklearn.model_selection import TimeSeriesSplit
 
     later = isinstance(cv, TimeSeriesSplit) if ordered is None else bool(ordered)
+    if later and hasattr(cv, "get_n_splits") and _looks_ahead(cv):
+        raise BatchfixError(
+            f"ordered=True needs folds that learn from earlier rows alone, got {cv!r}. Use TimeSeriesSplit, or the "
+            "number of folds."
+        )
     return (TimeSeriesSplit(int(cv)) if later and not hasattr(cv, "get_n_splits") else cv), later
+
+
+def _looks_ahead(cv: Any) -> bool:
+    """Whether a splitter tests rows before some that it trains on; one that cannot split so plain a table may."""
+    try:
+        return any(
+            train.max(initial=-1) > test.min() for train, test in cv.split(np.zeros((200, 1)), np.arange(200) % 2)
+        )
+    except (TypeError, ValueError):
+        return False
 
 
 def with_plain_names(table: Labelled) -> Labelled:
     """Kept columns under names that do not pass for batch, nor for one of several."""
     if table.keep is None:
         return table
-    names = {"batch": "batch (kept)"} | ({"keep0": "keep"} if table.keep.shape[1] == 1 else {})
+    known = set(table.keep.columns)
+    names = {"keep0": "keep"} if table.keep.shape[1] == 1 else {}
+    for taken in ("batch", "residual", "shared"):  # words of the results
+        new = f"{taken} (kept)"
+        while new in known:
+            new += "*"
+        names[taken] = new
     return replace(table, keep=table.keep.rename(columns=names))
 
 

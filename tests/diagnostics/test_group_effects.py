@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.model_selection import TimeSeriesSplit
+from sklearn.model_selection import KFold, TimeSeriesSplit
 
 from batchfix import GroupCorrector
 from batchfix.datasets import make_markets
@@ -83,7 +83,9 @@ def test_labels_come_in_any_form_and_rows_do_not_know_each_other(market):
         ({"corrector": GroupCorrector}, BatchfixError, "transformer with fit"),
         ({"corrector": GroupCorrector(["a"] * 3)}, BatchfixError, "."),
         ({"cv": 1}, BatchfixError, "cv must be"),
-        ({"after": np.zeros((3, 3))}, AlignmentError, "after must have"),
+        ({"after": np.zeros((3, 3)), "corrector": None}, AlignmentError, "after must have"),
+        ({"after": np.zeros((3, 3))}, BatchfixError, "One correction is compared"),
+        ({"cv": KFold(3, shuffle=True, random_state=0)}, BatchfixError, "earlier dates alone"),
     ],
     ids=str,
 )
@@ -91,3 +93,17 @@ def test_what_cannot_do_is_said(market, change, error, words):
     given = {"groups": market.sector, "corrector": GroupCorrector(market.sector, scale=None)} | change
     with pytest.raises(error, match=words):
         group_effects(market.returns, **given)
+
+
+def test_a_table_after_is_read_by_the_names_of_its_columns(market):
+    mixed = market.returns[market.returns.columns[::-1]]
+    found = group_effects(market.returns, market.sector, after=mixed)
+    assert found.after == pytest.approx(found.before, rel=1e-12)
+    with pytest.raises(AlignmentError, match="columns of X"):
+        group_effects(market.returns, market.sector, after=mixed.rename(columns={mixed.columns[0]: "other"}))
+
+
+def test_a_date_has_one_row(market):
+    twice = pd.concat([market.returns, market.returns.iloc[:1]])
+    with pytest.raises(BatchfixError, match="one date"):
+        group_effects(twice, market.sector)
