@@ -68,7 +68,7 @@ class GroupCorrector(PeerColumns):
     weights : str, or numbers by column, optional
         For mean and standard deviation. Long: the key column that holds them. Wide: one a column, as an array or by
         name. Weights that change over time go in ``fit(..., weights=)``. Only their ratios matter; those of a group
-        must not all be 0.
+        must not all be 0. Beside a weight ten billion times theirs, others tell no spread: NaN.
     neutralize : list of str, optional
         Exposures (size, beta) to take out along with the groups, in one weighted least-squares fit a date. Long: key
         columns; wide: names among ``fit(..., exposures=)``, by default all of them. Cells that have a label, but not at
