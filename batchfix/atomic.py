@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,9 +88,19 @@ def replacing_directory(path: PathLike, error: type[BatchfixError], what: str = 
             "free the space or choose another place."
         ) from refusal
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory in which threads may still be making others, as zarr's do after a write has failed."""
+    for wait in (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(wait)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _force_to_disk(path: PathLike) -> None:

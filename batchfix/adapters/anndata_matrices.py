@@ -158,7 +158,7 @@ class Correction:
         plain.copy, plain._sklearn_output_config = True, {"transform": "default"}
         start = 0
         for block in transform_blocks(plain, self.source(values)):
-            yield start, block
+            yield start, block.astype(self.dtype(values), copy=False)
             start += len(block)
 
     def scaled_blocks(self, values: Any) -> Iterator[Any]:

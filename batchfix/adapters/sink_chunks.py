@@ -1,7 +1,7 @@
 """HDF5 and zarr as sinks: arrays stored in chunks.
 
 Corrected blocks flow in; an array that grows where nobody knows its length flows out. What else the old file holds is
-never lost: such a file is not replaced.
+never lost: a file with other arrays or groups is not replaced, and attributes are taken over.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ import numpy as np
 from ..core.naming import some
 from ..exceptions import BatchfixError
 from .sinks import Sink, float_of
-from .source_files import arrays_of, datasets_of, needed, reading
+from .source_files import needed, reading
 from .sources import Source
 
 
 class HdfSink(Sink):
     """A dataset of an HDF5 file."""
 
-    def __init__(self, file: Any, name: str, n_rows: int | None, check: Callable[[], None]) -> None:
+    def __init__(
+        self, file: Any, name: str, n_rows: int | None, check: Callable[[], None], old: Path | None = None
+    ) -> None:
         super().__init__(n_rows)
         self.file, self.name, self.check = file, name, check
+        self.old = old if old is not None and old.exists() else None
 
     def begin(self, values: Any) -> None:
         """See Sink."""
@@ -34,6 +37,11 @@ class HdfSink(Sink):
         self.array = self.file.create_dataset(
             self.name, shape=(self.n_rows or 0, p), maxshape=(self.n_rows, p), chunks=(rows, p), dtype=float_of(values)
         )
+        if self.old is not None:
+            with reading(self.old), needed("h5py").File(self.old, "r") as file:
+                for path in _down_to(self.name):
+                    if path in file:
+                        self.file[path].attrs.update(file[path].attrs)
 
     def put(self, start: int, values: Any) -> None:
         """See Sink."""
@@ -48,11 +56,17 @@ class ZarrSink(Sink):
     """A zarr array, in a directory."""
 
     def __init__(
-        self, directory: Path, name: str | None, n_rows: int | None = None, like: Source | None = None
+        self,
+        directory: Path,
+        name: str | None,
+        n_rows: int | None = None,
+        like: Source | None = None,
+        old: Path | None = None,
     ) -> None:
         super().__init__(n_rows)
         self.directory, self.name, self.zarr = directory, name, needed("zarr")
         self.chunk_rows = None if like is None else like.chunk_rows
+        self.old = old if old is not None and old.exists() and any(old.iterdir()) else None
 
     def begin(self, values: Any) -> None:
         """See Sink."""
@@ -73,7 +87,28 @@ class ZarrSink(Sink):
         stop = start + values.shape[0]
         if self.n_rows is None:
             self.array.resize((stop, values.shape[1]))
-        self.array[start:stop] = np.asarray(values, dtype=self.array.dtype)
+        numbers, rows = np.asarray(values, dtype=self.array.dtype), self.array.chunks[0]
+        # one chunk at a time: of several, zarr's threads go on to write some after one has failed
+        for a in range(start - start % rows, stop, rows):
+            first, last = max(a, start), min(a + rows, stop)
+            self.array[first:last] = numbers[first - start : last - start]
+
+    def end(self) -> None:
+        """See Sink."""
+        super().end()
+        if self.old is not None:
+            with reading(self.old):
+                self._take_over(self.old)
+
+    def _take_over(self, old: Path) -> None:
+        """Attributes of the old array, and of the groups it is in."""
+        for path in [""] if self.name is None else _down_to(self.name):
+            try:
+                attributes = dict(self.zarr.open(str(old), path=path, mode="r").attrs)
+            except FileNotFoundError:
+                continue
+            if attributes:
+                self.zarr.open(str(self.directory), path=path, mode="r+").attrs.update(attributes)
 
 
 @contextmanager
@@ -125,12 +160,24 @@ class _Disk:
                 self.error = error
 
 
+def _down_to(name: str) -> list[str]:
+    """Paths of the groups that lead to an array, and its own.
+
+    Examples
+    --------
+    >>> _down_to("raw/X")
+    ['/', 'raw', 'raw/X']
+    """
+    parts = name.strip("/").split("/")
+    return ["/", *("/".join(parts[: k + 1]) for k in range(len(parts)))]
+
+
 def refuse_to_lose(place: Path, name: str | None, arrays: Any) -> None:
     """Refuse to replace a file that holds more than what is written anew."""
     if not place.exists():
         return
     found = arrays(place)
-    if found is None or set(found) - {name or ""}:
+    if found is None or set(found) - {name or "", *_down_to(name or "")}:
         held = "something else" if found is None else some(found, 5)
         raise BatchfixError(
             f"The output must not replace more than the array it is, and {str(place)!r} holds {held}. Choose another "
@@ -139,17 +186,19 @@ def refuse_to_lose(place: Path, name: str | None, arrays: Any) -> None:
 
 
 def arrays_of_hdf(place: Path) -> list[str]:
-    """Paths of the datasets that an HDF5 file holds."""
+    """Paths of what an HDF5 file holds: datasets, groups, and named types."""
+    found: list[str] = []
     with reading(place), needed("h5py").File(place, "r") as file:
-        return datasets_of(file)
+        file.visit(found.append)
+    return found
 
 
 def arrays_of_zarr(place: Path) -> list[str] | None:
-    """Paths of the arrays in a zarr directory, "" for one array alone; None for a directory of another kind."""
+    """Paths of arrays and groups in a zarr directory, "" for one array alone; None for a directory of another kind."""
     if not any(place.iterdir()):
         return []
     if not any((place / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
         return None
     with reading(place):
         node = needed("zarr").open(str(place), mode="r")
-        return arrays_of(node) if hasattr(node, "members") else [""]
+        return [path for path, _ in node.members(max_depth=None)] if hasattr(node, "members") else [""]

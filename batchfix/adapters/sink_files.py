@@ -16,7 +16,7 @@ import pandas as pd
 from ..atomic import check_place, replacing, replacing_directory
 from ..exceptions import BatchfixError
 from .sink_chunks import HdfSink, ZarrSink, arrays_of_hdf, arrays_of_zarr, hdf_file, refuse_to_lose
-from .sinks import Sink, column_names, ids_of
+from .sinks import Sink, column_names, is_default
 from .source_files import kind_of, needed, split
 from .sources import Source
 from .tables import atomic_write
@@ -34,7 +34,7 @@ def open_file(path: Any, n_rows: int | None, like: Source | None) -> Iterator[Si
     if kind == ".zarr":
         refuse_to_lose(place, inside, arrays_of_zarr)
         with replacing_directory(place, BatchfixError) as directory:
-            yield ZarrSink(directory, inside, n_rows, like)
+            yield ZarrSink(directory, inside, n_rows, like, place)
     elif kind in (".csv", ".tsv"):
         with atomic_write(place) as text:
             yield TextSink(text, "\t" if kind == ".tsv" else ",", n_rows)
@@ -46,7 +46,7 @@ def open_file(path: Any, n_rows: int | None, like: Source | None) -> Iterator[Si
     elif kind == ".h5":
         refuse_to_lose(place, inside or "X", arrays_of_hdf)
         with replacing(place, BatchfixError, buffering=0) as out, hdf_file(out) as (file, check):
-            yield HdfSink(file, inside or "X", n_rows, check)
+            yield HdfSink(file, inside or "X", n_rows, check, place)
     elif kind == ".npy":
         with replacing(place, BatchfixError) as out:
             yield NpySink(out, n_rows)
@@ -103,9 +103,10 @@ class TextSink(Sink):
 
     def put(self, start: int, values: Any) -> None:
         """See Sink."""
-        ids = ids_of(values, start)
+        ids = self.ids(values, start)
         for a in range(0, len(ids), _ROWS):
-            part = values[a : a + _ROWS]
+            # a slice of a DataFrame is one of labels where these are floats
+            part = values.iloc[a : a + _ROWS] if isinstance(values, pd.DataFrame) else values[a : a + _ROWS]
             if isinstance(part, pd.DataFrame) and part.dtypes.nunique() > 1:
                 rows: Any = zip(*(_cells(column.to_numpy()) for _, column in part.items()), strict=True)
             else:
@@ -114,7 +115,7 @@ class TextSink(Sink):
 
 
 class ParquetSink(Sink):
-    """A parquet file, a row group a block; an index with a meaning is stored as pandas does."""
+    """A parquet file, a row group a block; an index of more than the numbers 0, 1, 2, ... is stored as a column."""
 
     def __init__(self, out: BinaryIO, n_rows: int | None = None) -> None:
         super().__init__(n_rows)
@@ -124,24 +125,36 @@ class ParquetSink(Sink):
     def begin(self, values: Any) -> None:
         """See Sink."""
         self.columns = column_names(values)
-        schema = self._table(values).schema
+        schema = self._table(values, 0).schema
         text = [field.name for field in schema if not self.arrow.types.is_floating(field.type)]
         self.writer = self.parquet.ParquetWriter(self.out, schema, use_dictionary=text)  # numbers rarely repeat
 
     def put(self, start: int, values: Any) -> None:
         """See Sink."""
-        self.writer.write_table(self._table(values).cast(self.writer.schema))
+        table, schema = self._table(values, start), self.writer.schema
+        types = self.arrow.types
+        try:
+            for was, now in zip(schema.types, table.schema.types, strict=True):  # Arrow makes text of numbers
+                if types.is_primitive(now) and not types.is_primitive(was):
+                    raise ValueError(f"{now} for {was}")
+            table = table.cast(schema)
+        except (ValueError, self.arrow.ArrowInvalid, self.arrow.ArrowNotImplementedError) as error:
+            said = " ".join(f"{error}".split())
+            raise BatchfixError(
+                f"Blocks of a .parquet file must have one kind of index and of columns, and from row {start} on they "
+                f"have another ({said:.150}). Give every block an index of that kind, or none."
+            ) from error
+        self.writer.write_table(table)
 
     def close(self) -> None:
         """Write the end of the file."""
         if self.writer is not None:
             self.writer.close()
 
-    def _table(self, values: Any) -> Any:
+    def _table(self, values: Any, start: int) -> Any:
         frame = values if isinstance(values, pd.DataFrame) else pd.DataFrame(np.asarray(values))
-        frame = frame.set_axis(self.columns, axis=1)
-        plain = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
-        return self.arrow.Table.from_pandas(frame, preserve_index=not plain)
+        frame = frame.set_axis(self.columns, axis=1).set_axis(self.ids(values, start), axis=0)
+        return self.arrow.Table.from_pandas(frame, preserve_index=not is_default(frame.index, start))
 
 
 def _cells(values: np.ndarray) -> list[Any]:

@@ -40,6 +40,7 @@ class Sink(ABC):
         self.stop = 0
         self.n_features: int | None = None
         self.names: list[Any] | None = None
+        self.numbered = False
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
 
     def write(self, start: int, values: Any) -> None:
@@ -54,6 +55,7 @@ class Sink(ABC):
             raise BatchfixError(f"Blocks must follow each other, got row {start} after {self.stop} rows.")
         if self.n_features is None:
             self.n_features, self.names, self.dtype = int(values.shape[1]), names_of(values), float_of(values)
+            self.numbered = is_numbered(values)
             self.begin(values)
         elif values.shape[1] != self.n_features or names_of(values) != self.names:
             raise BatchfixError(
@@ -70,6 +72,16 @@ class Sink(ABC):
             raise BatchfixError(f"The output must have as many rows as X, got {self.n_rows} and {stop} or more rows.")
         self.put(start, values)
         self.stop = stop
+
+    def ids(self, values: Any, start: int) -> pd.Index:
+        """Return what rows are called: by their index, or their place among all rows if they are only numbered.
+
+        Blocks that are numbered from 0 each, as pandas does by itself, have no ids. An index that happens to hold 0 to
+        n - 1 is one.
+        """
+        if isinstance(values, pd.DataFrame) and not (self.numbered and is_numbered(values)):
+            return values.index
+        return pd.RangeIndex(start, start + values.shape[0])
 
     @abstractmethod
     def begin(self, values: Any) -> None:
@@ -91,13 +103,18 @@ class ArraySink(Sink):
     """An array that takes slice assignment: memory, a memory-mapped file, a zarr array, an h5py dataset."""
 
     def __init__(self, array: Any, n_rows: int | None = None) -> None:
-        if len(getattr(array, "shape", ())) != 2 or not hasattr(array, "__setitem__"):
+        is_array = hasattr(array, "__setitem__") and hasattr(array, "dtype")
+        if not is_array or len(getattr(array, "shape", ())) != 2:
             raise BatchfixError(
                 "out must be an array of two dimensions that takes slices, a path, or None for an iterator, got "
                 f"{type(array).__name__}."
             )
-        if np.dtype(array.dtype).kind != "f":
-            raise BatchfixError(f"out must hold floats, got dtype {array.dtype}. Make it float32 or float64.")
+        if np.dtype(array.dtype).kind != "f" or np.dtype(array.dtype).itemsize < 4:
+            raise BatchfixError(
+                f"out must hold floats of four bytes or more, got dtype {array.dtype}. Make it float32 or float64."
+            )
+        if isinstance(array, np.ndarray) and not array.flags.writeable:
+            raise BatchfixError("out must be writable, got a read-only array. Copy it, or open its file with 'r+'.")
         if n_rows is not None and array.shape[0] != n_rows:
             raise BatchfixError(f"out must have as many rows as X, got {array.shape[0]} for {n_rows}.")
         super().__init__(int(array.shape[0]))
@@ -177,12 +194,14 @@ def column_names(values: Any) -> list[str]:
     return names
 
 
-def ids_of(values: Any, start: int) -> pd.Index:
-    """What rows are called: by their index, or their place among all rows if they are only numbered."""
-    numbered = pd.RangeIndex(start, start + values.shape[0])
-    if not isinstance(values, pd.DataFrame) or values.index.equals(numbered - start):
-        return numbered
-    return values.index
+def is_numbered(values: Any) -> bool:
+    """Whether rows are only numbered: they have no index, or the one from 0 that pandas makes."""
+    return not isinstance(values, pd.DataFrame) or is_default(values.index)
+
+
+def is_default(index: pd.Index, start: int = 0) -> bool:
+    """Whether an index is one that pandas makes by itself, of rows that follow row `start`."""
+    return isinstance(index, pd.RangeIndex) and (index.start, index.step, index.name) == (start, 1, None)
 
 
 def float_of(values: Any) -> np.dtype[Any]:

@@ -1,7 +1,7 @@
 """AnnData as a source: X or a layer in blocks of rows, and columns of obs as labels.
 
 In memory, backed by a file, lazy (`anndata.experimental.read_lazy`), or a path to an .h5ad file, of which then nothing
-but obs, var and a block at a time is read. Sparse blocks become dense.
+but obs, var and a block at a time is read. Sparse blocks become dense, of the dtype they have.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class AnnDataSource(Source):
             matrix = matrix.tocsr()  # once, for rows that can be cut
         self.obs_names, self.var_names = pd.Index(adata.obs_names), pd.Index(adata.var_names)
         self._plan(matrix, adata.obs, given)
-        self.matrix = matrix
+        self.adata, self.layer, self.matrix = adata, layer, matrix
 
     def tables(self, rows: int) -> Iterator[tuple[Any, dict[str, Any], float]]:
         """See Source."""
@@ -100,8 +100,6 @@ def _row_blocks(matrix: Any, n: int, rows: int) -> Iterator[tuple[Any, dict[str,
         stop = min(start + rows, n)
         block = matrix[start:stop]
         block = block.compute() if hasattr(block, "compute") else block
-        if sparse.issparse(block) and block.dtype != np.float32:
-            block = block.astype(np.float32)
         yield dense(block), {}, stop / n
 
 

@@ -46,7 +46,7 @@ class ArraySource(Source):
     def __init__(self, X: Any, given: dict[str, Any]) -> None:
         if len(X.shape) != 2:
             raise BatchfixError(f"X must have two dimensions, got shape {tuple(X.shape)}.")
-        self.X = X
+        self.X = X.tocsr() if sparse.issparse(X) and X.format != "csr" else X  # once, for rows that can be cut
         self.n_rows, self.n_features = int(X.shape[0]), int(X.shape[1])
         self.names = names_of(X)
         self.dtype = _dtype(X)
@@ -131,10 +131,9 @@ class BlockSource(Source):
 
 
 def dense(X: Any) -> Any:
-    """A block as the correctors take it: sparse ones as float32 (float64 if they are), masked values as NaN."""
+    """A block as the correctors take it: sparse ones dense, of their dtype, and masked values as NaN."""
     if sparse.issparse(X):
-        kept = X.dtype == np.float64
-        return np.asarray(X.astype(np.float64 if kept else np.float32, copy=False).toarray())
+        return np.asarray(X.toarray())
     if isinstance(X, np.ma.MaskedArray):  # whose mask np.asarray would drop
         return np.ma.filled(X.astype(np.float64), np.nan)
     return X if isinstance(X, pd.DataFrame) or is_polars(X) else np.asarray(X)

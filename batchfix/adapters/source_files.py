@@ -61,7 +61,7 @@ def split(path: PathLike) -> tuple[Path, str | None]:
     ('raw/X', None)
     """
     place, _, inside = str(path).partition("::")
-    return Path(place), inside or None
+    return Path(place), inside.strip("/") or None
 
 
 def kind_of(path: PathLike) -> str:

@@ -143,7 +143,9 @@ class ParquetSource(Source):
         with reading(place), parquet.ParquetFile(place) as file:
             schema, self.n_rows = file.schema_arrow, int(file.metadata.num_rows)
             self.chunk_rows = file.metadata.row_group(0).num_rows if file.metadata.num_row_groups else None
-        index = [each for each in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(each, str)]
+        stored = (schema.pandas_metadata or {}).get("index_columns", ())
+        index = [each for each in stored if isinstance(each, str)]
+        self.index = _range_of(stored, self.n_rows)
         self.names = [name for name in schema.names if name not in index]
         self.n_features = len(self.names)
         floats = {schema.field(name).type for name in self.names if types.is_floating(schema.field(name).type)}
@@ -160,9 +162,19 @@ class ParquetSource(Source):
                 frame = batch.to_pandas()
                 stop = start + len(frame)
                 if isinstance(frame.index, pd.RangeIndex):
-                    frame.index = pd.RangeIndex(start, stop)
+                    frame.index = self.index[start:stop]
                 yield frame, {}, stop / (self.n_rows or stop)
                 start = stop
+
+
+def _range_of(stored: Any, n: int) -> pd.RangeIndex:
+    """Numbers of the rows as pandas noted them, if they are of so many rows, or 0, 1, 2, ..."""
+    for each in stored:
+        if isinstance(each, dict) and each.get("kind") == "range":
+            found = pd.RangeIndex(each["start"], each["stop"], each["step"], name=each.get("name"))
+            if len(found) == n:
+                return found
+    return pd.RangeIndex(n)
 
 
 def _is_plain(cell: str) -> bool:

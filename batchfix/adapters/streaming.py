@@ -13,14 +13,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from .. import exceptions
+from ..core.least_squares import LinearFit
+from ..core.residuals import FAINT
 from ..correctors.base import BatchwiseCorrector
-from ..exceptions import BatchfixError, MergeError
+from ..correctors.notices import some, warn
+from ..exceptions import BatchfixError, EstimabilityWarning, MergeError
 from . import block_rules as rules
 from .block_verbs import applier, learner
 from .sinks import open_sink
@@ -76,7 +80,8 @@ def fit_blocks(
     What belongs together must stand together: the rows of a date for a GroupCorrector of a long table, those of a batch
     for a RenormCorrector. A CausalCorrector takes rows in the order of time. Where blocks bring their own kept columns,
     the first one says whether a column is a factor or a number. Of a feature that is explained by what is kept almost
-    wholly, sums hold few digits of the rest, as in `partial_fit`: a warning names it.
+    wholly, sums hold few digits of the rest, as in `partial_fit`: a warning names it. ComBat shrinks all features
+    together, so that the others may then differ too from those of `fit`: leave such a feature out.
 
     Examples
     --------
@@ -133,8 +138,10 @@ def transform_blocks(
         As in `fit_blocks`.
     out : optional
         None: an iterator of corrected blocks, each made when it is asked for; of a dask table, a lazy one. An array
-        that takes slices (ndarray, memmap, zarr, h5py). Or a path, with the extensions of `fit_blocks` (h5ad: all but
-        the matrix is kept): the file is there when it is whole, and until then what was there before.
+        that takes slices (ndarray, memmap, zarr, h5py). Or a path, with the extensions of `fit_blocks`: the file is
+        there when it is whole, and until then what was there before. An .h5ad file of an AnnData has all that this has
+        but the matrix, of the same columns; of anything else, ids of rows and names of columns. Attributes in an .h5
+        file or .zarr directory that is replaced are kept.
     inverse : bool, default False
         Put batch effects back, as `inverse_transform` does.
 
@@ -175,10 +182,28 @@ def transform_blocks(
     pieces = _corrected(corrector, source, inverse=inverse, block_rows=block_rows, progress=progress)
     if out is None:
         return (values for _, values in pieces)
-    with open_sink(out, source.n_rows, source) as sink:
-        for start, values in pieces:
-            sink.write(start, values)
+    try:
+        with open_sink(out, source.n_rows, source) as sink:
+            for start, values in _marked(pieces):
+                sink.write(start, values)
+    except _InputError as error:
+        raise error.error from error.error.__cause__
     return out
+
+
+class _InputError(Exception):
+    """An OSError of the input, on its way past those who would take it for one of the output."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _marked(pieces: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    try:
+        yield from pieces
+    except OSError as error:
+        raise _InputError(error) from error
 
 
 def _corrected(
@@ -242,4 +267,17 @@ def _finish(corrector: Any) -> None:
     """Estimates, and their errors, now and not when they are first asked for."""
     inner = getattr(corrector, "corrector_", corrector)
     if isinstance(inner, BatchwiseCorrector):
-        inner.solution_  # noqa: B018  # made when asked for
+        _warn_of_vanished(inner, inner.solution_.fit)
+
+
+def _warn_of_vanished(corrector: BatchwiseCorrector, fit: LinearFit) -> None:
+    """Name the features of which nothing is left in sums, though in the rows something may be."""
+    varies = np.asarray(corrector.statistics_.moments.x.m2).sum(axis=0) > 0
+    none = np.flatnonzero((fit.left < FAINT) & fit.estimable & varies & (np.nan_to_num(fit.rss).sum(axis=0) == 0))
+    if corrector._needs_residuals and len(none):
+        warn(
+            f"{some(none, corrector._feature)} explained by what is kept wholly, or so closely that sums over parts "
+            "do not show the rest: if there is one, fit() on all rows at once corrects by it and, through shrinkage, "
+            "may correct other features a little otherwise. Leave such a feature out, or use fit().",
+            EstimabilityWarning,
+        )

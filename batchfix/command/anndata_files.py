@@ -249,7 +249,7 @@ def _in_blocks(args: argparse.Namespace, roles: Roles, corrector: Any, file: Any
     with _new(args, file, _with_nuisance(records, roles)) as (new, check), progress_bar("writing") as progress:
         sink, start = HdfSink(new, _name(args), matrix.shape[0], check), 0
         for block in transform_blocks(corrector, source, block_rows=args.block_rows, progress=progress):
-            sink.write(start, block)
+            sink.write(start, block.astype(correction.dtype(matrix), copy=False))
             start += len(block)
         sink.end()
         sink.array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})

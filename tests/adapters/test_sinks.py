@@ -1,6 +1,7 @@
 """Sinks: what is written is read again, whole or not there."""
 
 import resource
+import shutil
 
 import anndata as ad
 import h5py
@@ -11,10 +12,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchfix import ComBat
+from batchfix import BatchCorrector, ComBat, GroupCorrector, LogRatio
+from batchfix.adapters import sink_chunks
 from batchfix.adapters.sinks import open_sink
 from batchfix.adapters.sources import as_source
 from batchfix.adapters.streaming import fit_blocks, transform_blocks
+from batchfix.atomic import replacing_directory
 from batchfix.exceptions import BatchfixError
 
 N, P = 23, 4
@@ -154,6 +157,9 @@ def test_rows_are_counted(tmp_path, name):
     ("out", "what"),
     [
         (np.empty((N, P), dtype=int), "must hold floats"),
+        (np.empty((N, P), dtype=np.float16), "must hold floats of four bytes"),
+        (np.broadcast_to(0.0, (N, P)), "read-only"),
+        (pd.DataFrame(X), "two dimensions"),
         (np.empty((N + 1, P)), "as many rows"),
         (np.empty((N, P + 1)), "the columns of the result"),
         (np.empty(N), "two dimensions"),
@@ -212,3 +218,192 @@ def test_a_file_may_be_corrected_in_its_place(tmp_path, name):
     want = ComBat().fit_transform(X, batch=BATCH)
     assert transform_blocks(model, tmp_path / name, batch=BATCH, out=tmp_path / name, block_rows=5) == tmp_path / name
     np.testing.assert_allclose(read(tmp_path / name), want, rtol=1e-10, atol=1e-12)  # sums in another order
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.h5ad"])
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.RangeIndex(N - 1, -1, -1),
+        pd.RangeIndex(100, 100 + N),
+        pd.RangeIndex(0, 3 * N, 3),
+        pd.Index([3, 4, 1, 2, *range(5, N), 0]),
+        pd.Index(np.arange(N) / 2),
+    ],
+    ids=["reversed", "shifted", "every third", "permuted", "floats"],
+)
+@pytest.mark.parametrize("rows", [1, 2, 22, N])
+def test_numbers_that_are_ids_stay_with_their_rows(tmp_path, name, index, rows):
+    frame = pd.DataFrame(X, index=index, columns=list("wxyz"))
+    with open_sink(tmp_path / name, N) as sink:
+        for a in range(0, N, rows):
+            sink.write(a, frame.iloc[a : a + rows])
+    found = {
+        "t.csv": lambda path: pd.read_csv(path, index_col=0).index,
+        "t.parquet": lambda path: pd.read_parquet(path).index,
+        "t.h5ad": lambda path: ad.read_h5ad(path).obs_names.astype(index.dtype),
+    }[name](tmp_path / name)
+    assert found.tolist() == index.tolist()
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_blocks_that_are_only_numbered_are_numbered_on(tmp_path, name):
+    with open_sink(tmp_path / name) as sink:
+        for a in range(0, N, 5):
+            sink.write(a, pd.DataFrame(X[a : a + 5], columns=list("wxyz")))
+    found = pd.concat([block.X for block in as_source(tmp_path / name).blocks()])
+    assert found.index.astype(int).tolist() == list(range(N))
+
+
+@pytest.mark.parametrize("ids", [[["a", "b"], None], [None, ["a", "b"]], [[1, 2], ["a", "b"]]])
+def test_blocks_of_a_parquet_file_have_one_kind_of_index(tmp_path, ids):
+    first, second = (pd.DataFrame(X[:2], index=each, columns=list("wxyz")) for each in ids)
+
+    def mixed():
+        with open_sink(tmp_path / "t.parquet") as sink:
+            sink.write(0, first)
+            sink.write(2, second)
+
+    with pytest.raises(BatchfixError, match=r"one kind of index.*from row 2 on"):
+        mixed()
+    assert not list(tmp_path.iterdir())
+
+
+def full_anndata():
+    made = ad.AnnData(X, obs=pd.DataFrame({"run": BATCH}, index=[f"c{k}" for k in range(N)]))
+    made.var["gene"] = list("wxyz")
+    made.layers["counts"] = np.ones((N, P))
+    made.obsm["X_pca"], made.varm["loadings"] = X[:, :2], X[:P, :2]
+    made.obsp["near"] = X @ X.T
+    made.uns["note"] = "kept"
+    made.raw = made.copy()
+    return made
+
+
+@pytest.mark.parametrize(
+    "open_it", [ad.read_h5ad, lambda path: ad.read_h5ad(path, backed="r"), ad.experimental.read_lazy]
+)
+@pytest.mark.parametrize("layer", [None, "counts"])
+def test_an_anndata_that_is_open_keeps_all_but_its_matrix(tmp_path, open_it, layer):
+    full_anndata().write_h5ad(tmp_path / "in.h5ad")
+    wanted, source = ad.read_h5ad(tmp_path / "in.h5ad"), as_source(open_it(tmp_path / "in.h5ad"), "run", layer=layer)
+    model = BatchCorrector(scale=None).fit(X, batch=BATCH)
+    transform_blocks(model, source, out=tmp_path / "out.h5ad", block_rows=5)
+    found = ad.read_h5ad(tmp_path / "out.h5ad")
+    if layer is None:
+        np.testing.assert_array_equal(found.X, model.transform(X, batch=BATCH))
+        found.X = X
+    else:
+        np.testing.assert_array_equal(found.layers[layer], model.transform(np.ones((N, P)), batch=BATCH))
+        found.layers[layer] = wanted.layers[layer]
+    pd.testing.assert_frame_equal(found.obs, wanted.obs)
+    pd.testing.assert_frame_equal(found.var, wanted.var)
+    for name in ("layers", "obsm", "varm", "obsp"):
+        there, want = getattr(found, name), getattr(wanted, name)
+        assert set(there) == set(want)
+        for key, values in want.items():
+            np.testing.assert_array_equal(there[key], values)
+    np.testing.assert_array_equal(found.X, wanted.X)
+    np.testing.assert_array_equal(found.raw.X, wanted.raw.X)
+    assert found.uns["note"] == "kept"
+
+
+@pytest.mark.parametrize("place", ["in.h5ad", "other.h5ad"])
+@pytest.mark.parametrize("open_it", [lambda path: path, ad.read_h5ad])
+def test_an_anndata_with_other_columns_is_refused(tmp_path, place, open_it):
+    full_anndata().write_h5ad(tmp_path / "in.h5ad")
+    before = everything(tmp_path)
+    groups = np.array(list("uuvv"))
+    for model in (GroupCorrector(groups, return_group_stats=True).fit(X), LogRatio("ilr").fit(np.exp(X))):
+        given = open_it(tmp_path / "in.h5ad")
+        if isinstance(model, LogRatio):
+            given = as_source(given, layer="counts")
+        with pytest.raises(BatchfixError, match=r"must keep the columns .* for 4\. Write \.parquet"):
+            transform_blocks(model, given, out=tmp_path / place)
+        assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("inside", ["", "::X", "::/deep/er/X"])
+def test_attributes_of_an_array_and_its_groups_are_kept(tmp_path, inside):
+    for name in ("t.h5", "t.zarr"):
+        path, at = f"{tmp_path}/{name}{inside}", inside.removeprefix("::").strip("/")
+        at = at or ("X" if name == "t.h5" else "")  # an array alone
+        write(path, X, 9)
+        groups = [at[:k] for k in range(len(at) + 1) if k in (0, len(at)) or at[k] == "/"]
+        if name == "t.h5":
+            with h5py.File(tmp_path / name, "r+") as file:
+                for group in groups:
+                    file[group or "/"].attrs["of"] = f"{group}, 1"
+        else:
+            for group in groups:
+                zarr.open(str(tmp_path / name), path=group, mode="r+").attrs["of"] = f"{group}, 1"
+        write(path, X + 1, 9)
+        np.testing.assert_array_equal(read(path), X + 1)
+        for group in groups:
+            if name == "t.h5":
+                with h5py.File(tmp_path / name, "r") as file:
+                    assert file[group or "/"].attrs["of"] == f"{group}, 1"
+            else:
+                assert zarr.open(str(tmp_path / name), path=group, mode="r").attrs["of"] == f"{group}, 1"
+
+
+def test_groups_are_not_lost(tmp_path):
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["X"] = X
+        file.create_group("notes").attrs["by"] = "hand"
+    group = zarr.open_group(str(tmp_path / "t.zarr"), mode="w")
+    group.create_array("X", data=X)
+    group.create_group("notes", attributes={"by": "hand"})
+    before = everything(tmp_path)
+    for name in ("t.h5", "t.zarr::X"):
+        with pytest.raises(BatchfixError, match=r"must not replace more than the array.*notes"):
+            write(f"{tmp_path}/{name}", X, 9)
+    assert everything(tmp_path) == before
+
+
+def test_zarr_writes_one_chunk_after_the_other(tmp_path):
+    sizes = []
+
+    class Array:
+        chunks, dtype = (4, P), X.dtype
+
+        def __setitem__(self, rows, values):
+            sizes.append((rows.start, rows.stop, len(values)))
+
+    with replacing_directory(tmp_path / "t.zarr", BatchfixError) as directory:
+        sink = sink_chunks.ZarrSink(directory, None, N)
+        sink.array = Array()
+        sink.put(2, X[:8])
+    assert sizes == [(2, 4, 2), (4, 8, 4), (8, 10, 2)]
+
+
+def test_a_directory_that_is_filled_while_it_is_removed_goes_too(tmp_path, monkeypatch):
+    remove, late = shutil.rmtree, iter(range(2))
+
+    def busy(place, **how):
+        remove(place, **how)
+        if next(late, None) is not None:  # a thread that had begun before
+            (place / "c").mkdir(parents=True)
+
+    monkeypatch.setattr(shutil, "rmtree", busy)
+
+    def broken():
+        with replacing_directory(tmp_path / "t.zarr", BatchfixError):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_error_of_the_input_is_not_one_of_the_output(tmp_path, name):
+    def blocks():
+        yield X[:9], BATCH[:9]
+        raise OSError(5, "the input's disk failed")
+
+    model = BatchCorrector().fit(X, batch=BATCH)
+    with pytest.raises(OSError, match="the input's disk failed") as caught:
+        transform_blocks(model, blocks, out=tmp_path / name)
+    assert not isinstance(caught.value, BatchfixError)
+    assert not list(tmp_path.iterdir())

@@ -93,9 +93,9 @@ def test_anndata_gives_a_matrix_and_columns_of_obs(tmp_path, open_it, layer):
     path = in_file(tmp_path / "t.h5ad")
     source = as_source(open_it(path), "run", ["age"], layer=layer)
     blocks = list(source.blocks(6))
-    want = X if layer is None else np.where(X > 0, X, 0)
-    np.testing.assert_array_equal(np.concatenate([b.X for b in blocks]), want.astype(np.float32))
-    assert all(b.X.dtype == np.float32 for b in blocks)
+    want = X.astype(np.float32) if layer is None else np.where(X > 0, X, 0)
+    np.testing.assert_array_equal(np.concatenate([b.X for b in blocks]), want)
+    assert all(b.X.dtype == want.dtype for b in blocks)
     assert [v for b in blocks for v in b.batch] == BATCH.tolist()
     assert [v for b in blocks for v in b.keep["age"]] == list(range(N))
     for names in ("rum", ["age", "rum"]):
@@ -111,7 +111,7 @@ def test_what_an_anndata_lacks_is_named(tmp_path):
     with pytest.raises(MissingLabelError, match="s03"):
         as_source(made, "run")
     made.layers["columns"] = sparse.csc_matrix(X)
-    np.testing.assert_array_equal(numbers(as_source(made, layer="columns"), 5), X.astype(np.float32))
+    np.testing.assert_array_equal(numbers(as_source(made, layer="columns"), 5), X)
     made.write_h5ad(tmp_path / "t.h5ad")
     with pytest.raises(BatchfixError, match="stored by rows"):
         as_source(tmp_path / "t.h5ad", layer="columns")
@@ -146,7 +146,7 @@ def test_a_generator_comes_once():
 def test_sparse_blocks_become_dense_and_lists_are_tables():
     thin = sparse.csr_matrix(X.astype(np.int64))
     blocks = list(as_source(thin).blocks(10))
-    assert {b.X.dtype for b in blocks} == {np.dtype(np.float32)}
+    assert {b.X.dtype for b in blocks} == {np.dtype(np.int64)}
     assert as_source(X.tolist()).n_rows == N
     assert [b.X.shape for b in as_source([thin[:3], thin[3:]]).blocks()] == [(3, P), (N - 3, P)]
 
@@ -342,3 +342,28 @@ def test_files_of_several_arrays_must_be_told_which(tmp_path):
         as_source(tmp_path / "t.zarr")
     with pytest.raises(BatchfixError, match=r"Only \.h5 and \.zarr"):
         as_source(f"{tmp_path / 't.npy'}::X")
+
+
+@pytest.mark.parametrize(
+    "index", [pd.RangeIndex(N - 1, -1, -1), pd.RangeIndex(5, 5 + N, name="row"), pd.RangeIndex(0, 2 * N, 2)]
+)
+def test_parquet_rows_keep_the_numbers_that_pandas_noted(tmp_path, index):
+    frame = FRAME.set_axis(index, axis=0)
+    frame.to_parquet(tmp_path / "t.parquet")
+    labels = pd.Series([f"label {k}" for k in range(2 * N)])
+    source = as_source(tmp_path / "t.parquet", batch=labels)
+    for rows in (1, 4, N):
+        pd.testing.assert_frame_equal(pd.concat([block.X for block in source.blocks(rows)]), frame, check_exact=True)
+        assert [label for block in source.blocks(rows) for label in block.batch] == [f"label {k}" for k in index]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64])
+@pytest.mark.parametrize("form", ["csr_matrix", "csc_array", "coo_matrix"])
+def test_sparse_numbers_keep_every_digit(dtype, form):
+    values = (X * 2e8).astype(dtype)  # beyond the whole numbers that float32 can tell apart
+    thin = getattr(sparse, form)(values)
+    sources = [as_source(thin), as_source([thin.tocsr()[:9], thin.tocsr()[9:]])]
+    if form != "coo_matrix":  # AnnData takes none
+        sources.append(as_source(ad.AnnData(thin)))
+    for source in sources:
+        np.testing.assert_array_equal(numbers(source, 5), values, strict=True)

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import itertools
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.base import clone
 
 from batchfix import (
@@ -546,3 +548,28 @@ def test_the_benchmark_runs_at_a_small_size(tmp_path):
     assert found["combat"]["off"] < 1e-6
     assert found["combat"]["megabytes"] < 600
     assert np.load(tmp_path / "combat.npy", mmap_mode="r").shape == (20000, 100)
+
+
+@pytest.mark.parametrize("corrector", [ComBat(), BatchCorrector()])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_feature_of_which_sums_show_nothing_is_named(corrector, there):
+    age = KEEP["age"].to_numpy()
+    hidden = 2 * age + 1e-7 * np.random.default_rng(1).normal(size=N)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit_blocks(corrector, np.column_stack([X, hidden]) if there else X, batch=BATCH, keep=age, block_rows=7)
+    said = [str(each.message) for each in caught if "sums over parts do not show" in str(each.message)]
+    assert len(said) == there
+    assert all(each.startswith("1 feature (number 5) is explained by what is kept") for each in said)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_sparse_numbers_are_corrected_as_dense_ones(dtype):
+    values = (COUNTS * 1e7 + RNG.integers(0, 9, (N, P))).astype(dtype)  # float32 would round these
+    thin, model = sparse.csr_matrix(values), BatchCorrector().fit(values, batch=BATCH)
+    found = fit_blocks(BatchCorrector(), thin, batch=BATCH, block_rows=7)
+    again, want = (each.transform(values, batch=BATCH) for each in (found, model))
+    np.testing.assert_allclose(again, want, rtol=1e-12)  # sums in another order
+    for source in (thin, [thin[:9], thin[9:]]):
+        blocks = list(transform_blocks(model, source, batch=BATCH, block_rows=7))
+        np.testing.assert_array_equal(np.concatenate(blocks), model.transform(values, batch=BATCH), strict=True)
