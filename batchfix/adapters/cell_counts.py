@@ -8,23 +8,34 @@ of rows, (B, 1) or (B, p), flow out, each with its words:
     zz_jk + n z_mean_j z_mean_k              rows of two levels of two factors
     (sum z)^2 / sum z^2                      rows where a number is not 0, if it has one value there
     n - levels - numbers                     equations that are missing to solve for the rows
+    sum a b / (v_a v_b)                      rows where neither a nor b is 0; v = sum a^2 / sum a
 
+In the last, a and b are levels, numbers or features. It counts where each has one value v besides 0, as levels have.
+Where values differ it is an estimate: v is the mean value, in proportion to size, and a value far larger than the
+others counts as more than one. Of values of both signs it says nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from ..core.design import Column, Factor, Number, repr_label, slices
-from ..core.moments import Moments
+from ..core.moments import CoMoments, Moments
 
 EXACT = 1e-12
 """Two sums of squares that agree to so much of n are equal, but for rounding."""
 
+ROUNDING = 1e-9
+"""So much of a row is none, in sums that may cancel."""
+
 Counts = Iterator[tuple[str, np.ndarray]]
+
+Estimates = Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]
+"""Words, count, whether it is exact, and of how many rows it is a count: (B, 1) or (B, p)."""
 
 Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 """How many rows, and means and products of the design columns over them: (B, ..., 1) or (B, ..., p)."""
@@ -60,6 +71,104 @@ def rows_of_numbers(z: Moments, total: np.ndarray, columns: Sequence[Column]) ->
                 yield of, np.where(whole, np.rint(count), 0.0)
 
 
+@dataclass(frozen=True)
+class Part01:
+    """Where a design column is not 0: (z_k - origin) / height, each (B, 1), is 0 or 1 where `exact`, else about 1."""
+
+    name: str
+    words: str
+    k: int
+    origin: np.ndarray
+    height: np.ndarray
+    exact: np.ndarray
+    level: bool = False
+
+    def of(self, z_mean: np.ndarray) -> np.ndarray:
+        """Its mean over rows, times height."""
+        return np.asarray(z_mean[:, self.k] - self.origin)
+
+
+def parts_of(n: np.ndarray, z_mean: np.ndarray, zz: np.ndarray, columns: Sequence[Column]) -> list[Part01]:
+    """Levels of factors, and what numbers have that is like them, by the rows (B, 1) of each batch."""
+    found: list[Part01] = []
+    always, zero = np.ones(n.shape, dtype=bool), np.zeros(n.shape)
+    for c, at in zip(columns, slices(columns), strict=True):
+        if isinstance(c, Factor):
+            found += [
+                Part01(c.name, f"{c.name}={repr_label(level)}", at.start + k, zero, zero + 1, always, True)
+                for k, level in enumerate(c.levels)
+            ]
+            continue
+        mean, m2 = z_mean[:, at.start], zz[:, at.start, at.start]
+        known = ~always
+        for origin in (0, 1):  # a number of two values, one of them 0 or 1, is a factor of two levels
+            height, exact = heights(n, mean - origin, m2)
+            exact &= ~known
+            other = np.where(exact | (origin == 0), height, np.inf)
+            found.append(Part01(c.name, f"{c.name} other than {origin}", at.start, zero + origin, other, exact))
+            rest = np.where(exact, height, np.inf)
+            start = origin + np.where(exact, height, 0.0)
+            found.append(Part01(c.name, f"{c.name}={origin}", at.start, start, -rest, exact))
+            known = known | (exact & (np.abs(height - 1) < ROUNDING))  # of 0 and 1
+    return [part for part in found if np.isfinite(part.height).any()]
+
+
+def heights(n: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Value of what is not 0, infinite if there is none or both signs are; and whether that is all one value."""
+    apart = _apart(n, mean, m2)
+    one_sign = apart > 1 - ROUNDING
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        height = np.where(one_sign, n * mean / np.where(one_sign, apart, 1.0), np.inf)
+    return height, one_sign & (apart < n - 0.5) & (np.abs(apart - np.rint(apart)) <= EXACT * n)
+
+
+def rows_of_parts(n: np.ndarray, z_mean: np.ndarray, parts: Sequence[Part01]) -> Counts:
+    """Rows of each level, or of what is one but for its type."""
+    for a in parts:
+        yield f", {a.words}", np.where(a.exact, np.rint(n * a.of(z_mean) / a.height), 0.0)
+
+
+def rows_of_pairs(n: np.ndarray, z_mean: np.ndarray, zz: np.ndarray, parts: Sequence[Part01]) -> Estimates:
+    """Rows where a number, or a number and another column, are not 0."""
+    counts = [n * part.of(z_mean) / part.height for part in parts]
+    among = [np.where(part.exact, count, n) for part, count in zip(parts, counts, strict=True)]
+    for part, count in zip(parts, counts, strict=True):
+        yield f", {part.words}", np.where(part.exact, 0.0, count), part.exact, n
+    for (i, a), (j, b) in combinations(enumerate(parts), 2):
+        if a.name != b.name and not (a.level and b.level):
+            count = (zz[:, a.k, b.k] + n * a.of(z_mean) * b.of(z_mean)) / (a.height * b.height)
+            yield f", {a.words} and {b.words}", count, a.exact & b.exact, np.minimum(among[i], among[j])
+
+
+def numbers_in(zz: np.ndarray, columns: Sequence[Column], parts: Sequence[Part01]) -> np.ndarray:
+    """How many numbers vary, and are no factors but for their type."""
+    found = np.zeros((zz.shape[0], zz.shape[-1]))
+    for c, at in zip(columns, slices(columns), strict=True):
+        if isinstance(c, Number):
+            varies = zz[:, at.start, at.start] > 0
+            for part in parts:
+                varies = varies & ~(part.exact & (part.name == c.name))
+            found = found + varies
+    return found
+
+
+def both_signs(x: Moments) -> np.ndarray:
+    """Cells (B, p) that have values above 0 and below for certain: of one sign, (sum x)^2 is sum x^2 or more."""
+    return np.asarray((x.m2 > 0) & (_apart(x.n, x.mean, x.m2) < 1 - ROUNDING))
+
+
+def values_of_pairs(moments: CoMoments, parts: Sequence[Part01]) -> Estimates:
+    """Values of a feature that are not 0, in all rows and in those where a column is not 0."""
+    x, z_mean = moments.x, moments.z_mean
+    n = np.asarray(x.n)
+    height, exact = heights(n, x.mean, x.m2)
+    yield ", other than 0", n * x.mean / height, exact, n
+    for a in parts:
+        count = (moments.zx[:, a.k] + n * a.of(z_mean) * x.mean) / (a.height * height)
+        among = n * a.of(z_mean) / a.height
+        yield f", {a.words}, other than 0", count, exact & a.exact, among
+
+
 def missing_rows(of_rows: Part, of_values: Part, columns: Sequence[Column]) -> Counts:
     """The same counts of the rows where a feature is not observed, where design columns vary at all."""
     rows, values = (Moments(n[:, None], z_mean, squares(zz)) for n, z_mean, zz in (of_rows, of_values))
@@ -72,6 +181,14 @@ def missing_rows(of_rows: Part, of_values: Part, columns: Sequence[Column]) -> C
         yield of, count * varies
 
 
+def missing_pairs(of_rows: Part, of_values: Part, parts: Sequence[Part01]) -> Estimates:
+    """`rows_of_pairs` of the rows where a feature is not observed."""
+    for (of, whole, exact, among), (_, seen, _, rest) in zip(
+        rows_of_pairs(*of_rows, parts), rows_of_pairs(*of_values, parts), strict=True
+    ):
+        yield of, whole - seen, exact, among - rest
+
+
 def squares(zz: np.ndarray) -> np.ndarray:
     """Sums of squares (B, q, ...) among products (B, q, q, ...)."""
     return np.asarray(np.einsum("bjj...->bj...", zz))
@@ -82,11 +199,6 @@ def _apart(n: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         spread = np.sqrt(np.maximum(m2, 0.0) / n) / mean
         return np.where((mean == 0) | (n == 0), 0.0, n / (1 + spread * spread))
-
-
-def alone(n: np.ndarray, x: Moments) -> np.ndarray:
-    """1 where one value of many is not 0, which is then the sum of all."""
-    return np.where((n > 1) & (np.abs(_apart(n, x.mean, x.m2) - 1) <= EXACT * n), 1.0, 0.0)
 
 
 def equations(n: np.ndarray, z_mean: np.ndarray, zz: np.ndarray, columns: Sequence[Column]) -> np.ndarray:

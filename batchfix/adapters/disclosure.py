@@ -6,6 +6,12 @@ every feature the rows where it is observed; and, where something is kept, the r
 less those over observed ones (of two patients they give the age of each). How many rows are in each, by levels too (see
 `cell_counts`), must be 0 or at least `least`, as DataSHIELD asks of every table that it shows (Wolfson et al. 2010,
 International Journal of Epidemiology 39, 1372-1382; `nfilter.tab`).
+
+A sum over many rows of which all but a few are 0 is a sum over a few. How many are not 0 is known of levels and of
+numbers of two values, and estimated of all else: enough to find the usual ones (a dose that one of the men had, a
+transcript seen in two of the cells), no proof that there are no others. Where features are about 0, as z-scores are,
+some look as if they were mostly 0. They are let through if a tenth as many features, or more, have values of both
+signs for certain: then 0 is a value like others.
 """
 
 from __future__ import annotations
@@ -17,9 +23,28 @@ from itertools import chain
 import numpy as np
 
 from ..core.design import Column, repr_label
-from ..core.moments import Moments
+from ..core.moments import CoMoments, Moments
 from ..core.statistics import BatchStatistics
-from .cell_counts import alone, equations, missing_rows, rows_of_levels, rows_of_numbers, squares
+from .cell_counts import (
+    ROUNDING,
+    Estimates,
+    Part01,
+    both_signs,
+    equations,
+    missing_pairs,
+    missing_rows,
+    numbers_in,
+    parts_of,
+    rows_of_levels,
+    rows_of_numbers,
+    rows_of_pairs,
+    rows_of_parts,
+    squares,
+    values_of_pairs,
+)
+
+SIGNED = 10
+"""So many features look sparse for each that has both signs for certain, in tables of values about 0."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +55,7 @@ class Few:
     unit: str
     count: np.ndarray
     where: np.ndarray
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,8 +96,18 @@ def in_words(sets: Sequence[Few], labels: np.ndarray, feature: Callable[[int], s
     return "; ".join(said[:most]) + (f"; and {len(said) - most} more" if len(said) > most else "")
 
 
-def find(statistics: BatchStatistics, least: int, least_missing: int) -> Findings:
+def find(
+    statistics: BatchStatistics,
+    least: int,
+    least_missing: int,
+    least_nonzero: int | None = None,
+    *,
+    zero_is_usual: bool = False,
+) -> Findings:
     """Cells of statistics that are of 1 to `least` - 1 rows, or of as few missing values.
+
+    Or, as estimated, of as few that are not 0: of less than `least_nonzero` (`least`, unless given), if that is less
+    than a quarter of the cell. Of features this is not looked at where `zero_is_usual`, as in log-ratios.
 
     Examples
     --------
@@ -84,11 +120,13 @@ def find(statistics: BatchStatistics, least: int, least_missing: int) -> Finding
     """
     moments, columns = statistics.moments, statistics.columns
     n = np.asarray(moments.x.n)
+    least_nonzero = least if least_nonzero is None else least_nonzero
     of_rows = moments.rows[:, None], moments.row_z_mean[:, :, None], moments.row_zz[:, :, :, None]
+    parts = parts_of(*of_rows, columns)
     tiny = (moments.rows < least)[:, None]
     few = [
         each if not each.of else replace(each, where=each.where & ~tiny)  # of what is tiny, levels need not be told
-        for each in _too_few(*of_rows, columns, "row", least)
+        for each in _too_few(*of_rows, columns, parts, "row", least, least_nonzero)
     ]
     batches = np.any([tiny[:, 0], *(each.where[:, 0] for each in few)], axis=0)
     known = np.broadcast_to(batches[:, None], n.shape).copy()
@@ -97,15 +135,20 @@ def find(statistics: BatchStatistics, least: int, least_missing: int) -> Finding
     if statistics.present is not None:
         by_value.append(_small([(", present", statistics.present)], "value", least))
     if least > 1:
-        by_value.append(_small([(", other than 0", alone(n, moments.x))], "value", 2))
+        thin = 1 if zero_is_usual else least_nonzero
+        by_value.append(_sparse(moments, parts, max(2, thin), thin, known))
     if (n != of_rows[0]).any():
         of_values = n, moments.z_mean, moments.zz
-        by_value.insert(0, _too_few(*of_values, columns, "value", least))
+        by_value.insert(0, _too_few(*of_values, columns, parts, "value", least, least_nonzero))
     few += _once(chain.from_iterable(by_value), known)
     cells = known & ~batches[:, None]
     if (n != of_rows[0]).any():
         gaps_in = missing_rows(of_rows, of_values, columns)
-        gaps = _once(_small(gaps_in, "missing", least_missing), known)
+        pairs = missing_pairs(of_rows, of_values, parts)
+        thin = min(least_missing, least_nonzero)
+        gaps = _once(
+            chain(_small(gaps_in, "missing", least_missing), _thin(pairs, "missing", least_missing, thin)), known
+        )
     return Findings(batches, cells, tuple(few), tuple(gaps))
 
 
@@ -121,7 +164,14 @@ def _once(found: Iterable[Few], known: np.ndarray) -> list[Few]:
 
 
 def _too_few(
-    n: np.ndarray, z_mean: np.ndarray, zz: np.ndarray, columns: Sequence[Column], unit: str, least: int
+    n: np.ndarray,
+    z_mean: np.ndarray,
+    zz: np.ndarray,
+    columns: Sequence[Column],
+    parts: Sequence[Part01],
+    unit: str,
+    least: int,
+    least_nonzero: int,
 ) -> Iterator[Few]:
     """What is too small in sets of n rows, of which z has these moments: all (B, ..., 1) or (B, ..., p)."""
     yield from _small(rows_of_levels(n, z_mean, zz, columns), unit, least)
@@ -130,6 +180,42 @@ def _too_few(
     short = (n >= least) & (freedom < least) & (least > 1)
     if short.any():
         yield Few("", f"{unit}s more than design columns", freedom, short)
+    yield from _thin(rows_of_pairs(n, z_mean, zz, parts), unit, least, least_nonzero)
+    numbers = numbers_in(zz, columns, parts)
+    for of, count in rows_of_parts(n, z_mean, parts):
+        short = (count >= least) & (count - numbers < least) & (least > 1)
+        if short.any():
+            yield Few(of, f"{unit}s more than kept numbers", count - numbers, short)
+
+
+def _thin(counts: Estimates, unit: str, least: int, least_nonzero: int) -> Iterator[Few]:
+    """What is too small among counts of what is not 0; of estimates, only what is less than a quarter."""
+    for of, count, exact, among in counts:
+        whole = np.rint(count)
+        few = exact & (whole > 0) & (whole < least)
+        if few.any():
+            yield Few(of, unit, whole, few)
+        some = ~exact & (count > ROUNDING * among) & (least_nonzero > 1)
+        few = some & (count < np.minimum(least_nonzero, among / 4))
+        if few.any():
+            yield Few(of, unit, np.maximum(np.floor(count), 1.0), few, estimated=True)
+
+
+def _sparse(
+    moments: CoMoments, parts: Sequence[Part01], least: int, least_nonzero: int, known: np.ndarray
+) -> Iterator[Few]:
+    """Features that are not 0 in few values; of estimates, not those of a table whose values are about 0.
+
+    What tells such a table are the cells that are left when all others that are known are gone.
+    """
+    found = list(_thin(values_of_pairs(moments, parts), "value", least, least_nonzero))
+    certain = [each for each in found if not each.estimated]
+    yield from certain
+    left = ~np.any([known, *(each.where for each in certain)], axis=0)
+    estimated = [each for each in found if each.estimated]
+    thin = np.any([each.where & left for each in estimated] or [~left & False], axis=0).any(axis=0)
+    if thin.sum() > SIGNED * (both_signs(moments.x) & left).any(axis=0).sum():
+        yield from estimated
 
 
 def _small(counts: Iterable[tuple[str, np.ndarray]], unit: str, least: int) -> Iterator[Few]:

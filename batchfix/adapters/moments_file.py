@@ -3,7 +3,8 @@
 A corrector and its statistics flow in; out comes an archive (see `archive`) of kind "batchfix moments", version 1:
 
     manifest.json
-        class, parameters, features, batches, design_columns, min_cell      in words
+        class, parameters, features, batches, design_columns      in words
+        min_cell, min_missing, min_nonzero                        what save_moments was asked for
         moments         the number of each array by its name: {"rows": 0, "n": 3, ...} (see `moment_arrays`)
         labels          batch labels, design columns, rounding unit of the values     as codec encodes them
         corrector       parameters, and what fit was told of columns                  likewise

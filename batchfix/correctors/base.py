@@ -195,9 +195,14 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         if differ:
             k = differ[0]
             raise MergeError(f"Both correctors must have equal parameters, got {k}={mine[k]!r} and {theirs[k]!r}.")
-        if self.n_features_in_ != other.n_features_in_ or not _same(
-            getattr(self, "feature_names_in_", None), getattr(other, "feature_names_in_", None)
-        ):
+        names, their_names = (getattr(each, "feature_names_in_", None) for each in (self, other))
+        if (names is None) != (their_names is None):
+            with_names, without = ("this", "the other") if their_names is None else ("the other", "this")
+            raise MergeError(
+                f"Both correctors must have the same features in the same order, got names of columns in {with_names} "
+                f"one and none in {without} one. Fit both with DataFrames, or both with arrays."
+            )
+        if self.n_features_in_ != other.n_features_in_ or not _same(names, their_names):
             raise MergeError(
                 f"Both correctors must have the same features in the same order, got {self.n_features_in_} and "
                 f"{other.n_features_in_} of them"
@@ -484,6 +489,7 @@ def _plain(label: Any) -> Any:
 
 def _same(a: Any, b: Any) -> bool:
     listed = np.ndarray | pd.Index | pd.Series | list | tuple
-    if isinstance(a, listed) and isinstance(b, listed):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, listed) or isinstance(b, listed):  # an array and None compare to an array
+        both = isinstance(a, listed) and isinstance(b, listed)
+        return both and len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
     return bool(a is b or a == b)

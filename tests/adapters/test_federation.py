@@ -303,6 +303,9 @@ GAPPED = table(4, 30).mask(np.outer(ROWS < 2, np.arange(6) == 2))  # two gaps in
 SPARSE = table(4, 30).assign(v=np.where(ROWS == 7, 3.25, 0.0))
 AGE = labels(4, 30)["age"]
 SEX = np.where(ROWS % 2, "f", "m")
+DOSE = np.where(np.isin(ROWS, [1, 2, 4, 6, 8, 10]), 20 + ROWS**0.5, 0.0)  # one odd row of six
+FEW = table(4, 30).assign(v=np.where(ROWS == 7, 7.7, np.where(ROWS == 9, 3.1, 0.0)))
+RARE = table(4, 30).assign(v=np.where(SEX == "m", 5 + ROWS**0.5, np.where(ROWS == 1, 7.7, 0.0)))
 CASES = {
     "a small batch": ({}, {"batch": np.where(ROWS < 3, "q", "p")}, "got batch 'q': 3 rows. Merge small batches"),
     "a small level": ({}, {"keep": {"g": np.where(ROWS < 4, "ill", "well")}}, "batch 'p', g='ill': 4 rows"),
@@ -336,6 +339,56 @@ CASES = {
         "got 'w' in batch 'p', sex=0: 4 missing",
     ),
     "one value that is not 0": ({}, {"X": SPARSE}, "'v' in batch 'p', other than 0: 1 value"),
+    "few values that are not 0": ({}, {"X": FEW}, "'v' in batch 'p', other than 0: 1 value"),
+    "one value of a level that is not 0": (
+        {},
+        {"X": RARE, "keep": {"sex": SEX}},
+        "'v' in batch 'p', sex='f', other than 0: 1 value",
+    ),
+    "the only dose of a level": (
+        {},
+        {"keep": {"sex": SEX, "dose": DOSE}},
+        "batch 'p', sex='f' and dose other than 0: 1 row",
+    ),
+    "the only row of two doses": (
+        {},
+        {"keep": {"one": DOSE, "two": np.where(ROWS % 2, DOSE + (ROWS > 8) * AGE, 0.0)}},
+        "batch 'p', one other than 0 and two other than 0: 1 row",
+    ),
+    "two doses": ({}, {"keep": {"dose": np.where(ROWS < 2, AGE, 0.0)}}, "batch 'p', dose other than 0: 1 row"),
+    "two levels told as numbers": (
+        {},
+        {"keep": {"f": 1.0 * (SEX == "f"), "treated": 1.0 * (DOSE > 0)}},
+        "batch 'p', f other than 0 and treated other than 0: 1 row",
+    ),
+    "two levels told as -1 and 1": (
+        {},
+        {"keep": {"sex": 1.0 - 2 * (SEX == "f"), "arm": 1.0 - 2 * (DOSE > 0)}},
+        "batch 'p', sex other than 1 and arm other than 1: 1 row",
+    ),
+    "a level, and one told as a number": (
+        {},
+        {"keep": {"sex": SEX, "untreated": 1.0 * (DOSE == 0)}},
+        "batch 'p', sex='f' and untreated=0: 1 row",
+    ),
+    "a feature beside a dose": (
+        {},
+        {"X": table(4, 30).assign(v=np.where((ROWS == 1) | (ROWS > 16), AGE, 0.0)), "keep": {"dose": DOSE}},
+        "'v' in batch 'p', dose other than 0, other than 0: 1 value",
+    ),
+    "gaps of two doses": (
+        {},
+        {
+            "X": table(4, 30).mask(np.outer(np.isin(ROWS, [8, 10]) | (ROWS > 16), np.arange(6) == 2)),
+            "keep": {"dose": DOSE},
+        },
+        "'w' in batch 'p', dose other than 0: 2 missing",
+    ),
+    "a level beside numbers": (
+        {},
+        {"keep": {"g": np.where(ROWS < 5, "ill", "well"), "age": AGE}},
+        "batch 'p', g='ill': 4 rows more than kept numbers",
+    ),
     "few present": (
         {"scale_guard": 0.1},
         {"scale_where": table(4, 30) > np.sort(table(4, 30)["u"])[27], "keep": None},
@@ -357,6 +410,63 @@ def test_cells_of_few_rows_are_refused(tmp_path, name):
     assert not (tmp_path / "a").exists()
     save_moments(corrector, tmp_path / "a", min_cell=1)
     assert load_moments(tmp_path / "a").statistics_.moments.rows.sum() == len(rows["X"])
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(0, 1), (1, 2), (-1, 1), (0, 2.5), (1, 0)]), st.booleans())
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_number_of_two_values_is_a_factor(tmp_path, seed, values, both):
+    """Refused where the same told as text is, and that where any two columns share 1 to 4 rows.
+
+    Other codes than 0 and 1 may by chance have the sums of another number, and be refused too.
+    """
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(14, 60))
+    a, b = rng.integers(0, 2, (2, n))
+    b = np.where(rng.random(n) < rng.choice([0.5, 0.9]), a, b)
+    assume(0 < a.sum() < n and 0 < b.sum() < n)
+    X = table(seed, n) + 90  # so that no feature is near 0
+    number = np.where(b == 1, values[1], values[0]).astype(float)
+    refused = []
+    for keep in (
+        {"a": np.where(a, "x", "y"), "b": np.where(b, "x", "y")},
+        {"a": a * 1.0 if both else np.where(a, "x", "y"), "b": number},
+    ):
+        corrector = LinearCorrector().partial_fit(X, batch="p", keep=pd.DataFrame(keep))
+        refused.append(bool(find(corrector.statistics_, 5, 5).few))
+    few = any(0 < np.sum((a == i) & (b == j)) < 5 for i in (0, 1) for j in (0, 1))
+    few |= min(np.sum(a == 0), np.sum(a == 1), np.sum(b == 0), np.sum(b == 1)) < 5
+    assert refused[0] == few
+    assert refused[1] >= few
+    if values in [(0, 1), (1, 0)]:
+        assert refused[1] == few
+
+
+def test_zeros_that_are_values_like_others_may_be_sent(tmp_path):
+    rng = np.random.default_rng(0)
+    how = {"batch": np.resize(["p", "q"], 80), "keep": labels(1, 80)}
+    z_scores = rng.normal(size=(80, 40))
+    save_moments(ComBat().partial_fit(z_scores, **how), tmp_path / "a")
+    counts = np.where(rng.random((80, 90)) < 0.07, rng.gamma(9, size=(80, 90)), 0.0)
+    corrector = ComBat().partial_fit(np.c_[z_scores[:, :3], counts], **how)  # a few with both signs excuse no counts
+    with pytest.raises(DisclosureError, match=r"other than 0: .*is estimated from the sums; .* set min_nonzero=1"):
+        save_moments(corrector, tmp_path / "a")
+
+
+def test_features_of_few_values_other_than_0_can_stay_at_home(tmp_path):
+    corrector = ComBat().partial_fit(RARE, batch="p", keep=pd.DataFrame({"sex": SEX}))
+    with pytest.warns(MissingFeatureWarning, match="'v' in batch 'p', sex='f', other than 0: 1 value"):
+        back = sent(corrector, tmp_path / "a", small="drop")
+    assert back.statistics_.moments.x.n[0].tolist() == [30, 0, 30, 30, 30, 30]
+    assert sent(corrector, tmp_path / "a", min_nonzero=1).statistics_.moments.x.n[0].tolist() == [30] * 6
+    with zipfile.ZipFile(tmp_path / "a") as members:
+        assert json.loads(members.read("manifest.json"))["min_nonzero"] == 1
+
+
+def test_no_dose_at_all_and_five_are_let_through(tmp_path):
+    """0 rows tell of nobody; 5 doses of a level are a sum over 5."""
+    for doses in (ROWS % 2 == 0, ROWS < 11):
+        keep = pd.DataFrame({"sex": SEX, "dose": np.where(doses, 20 + ROWS**0.5, 0.0)})
+        save_moments(ComBat().partial_fit(table(4, 30), batch="p", keep=keep), tmp_path / "a")
 
 
 def test_gaps_without_anything_kept_are_no_secret(tmp_path):
@@ -405,7 +515,7 @@ def test_messages_count_and_name_a_few(tmp_path):
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_dropped_is_as_if_it_had_not_been_there(tmp_path, seed, kept):
     rng = np.random.default_rng(seed)
-    n = 70
+    n = 80
     X = table(seed, n).mask(rng.random((n, 6)) < np.array([0, 0, 0.3, 0.5, 0.8, 0.95]))
     batch = np.sort(np.resize(["p", "q", "r", "r", "r"], n)).astype("<U9")
     batch[:3] = "tiny"
@@ -574,6 +684,17 @@ def test_sites_that_do_not_fit_together(tmp_path, other, said):
         load_moments(tmp_path / "a", tmp_path / "b")
 
 
+def test_a_site_with_names_and_one_without(tmp_path):
+    named, plain = site(1, ["p"]), site(2, ["q"], X=table(2, 24).to_numpy())
+    save_moments(named, tmp_path / "a")
+    save_moments(plain, tmp_path / "b")
+    for paths, said in ((("a", "b"), "this one and none in the other"), (("b", "a"), "the other one and none in this")):
+        with pytest.raises(MergeError, match=f"cannot be added .*names of columns in {said} one. Fit both with"):
+            load_moments(*(tmp_path / each for each in paths))
+    with pytest.raises(MergeError, match="same features in the same order, got names of columns in this one"):
+        named.merge(plain)
+
+
 def test_a_list_of_paths_is_no_path(tmp_path):
     with pytest.raises(ArchiveError, match=r"one by one, got .*\. Write load_moments\(\*paths\)"):
         load_moments([tmp_path / "a", tmp_path / "b"])
@@ -584,6 +705,18 @@ def test_a_file_counts_once(tmp_path):
     (tmp_path / "copy").write_bytes((tmp_path / "a").read_bytes())
     with pytest.raises(MergeError, match=r"copy' holds the same as .*a'"):
         load_moments(tmp_path / "a", tmp_path / "copy")
+
+
+def test_one_path_counts_once_however_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = "a"
+    save_moments(site(1, ["p"]), path)
+    for other in (path, Path(path), "./a", str(tmp_path / "a")):
+        with pytest.raises(MergeError, match=r"holds the same as 'a'\. Leave one out"):
+            load_moments(path, other)
+    save_moments(site(2, ["q"]), "b")
+    with pytest.raises(MergeError, match="'b' holds the same as 'b'"):
+        load_moments(path, "b", "b")
 
 
 # ---- what cannot be exchanged
@@ -618,7 +751,9 @@ def test_statistics_that_do_not_add(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "how", [{"min_cell": 0}, {"min_cell": 2.5}, {"min_cell": True}, {"min_missing": 0}, {"small": "keep"}], ids=str
+    "how",
+    [{"min_cell": 0}, {"min_cell": 2.5}, {"min_cell": True}, {"min_missing": 0}, {"min_nonzero": 0}, {"small": "keep"}],
+    ids=str,
 )
 def test_arguments(tmp_path, how):
     with pytest.raises(BatchfixError, match=f"{next(iter(how))} must be"):
