@@ -99,7 +99,7 @@ def _remove(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():
             return
-        time.sleep(wait)
+        time.sleep(wait)  # for those threads to end: nothing tells when they do
     shutil.rmtree(directory, ignore_errors=True)
 
 

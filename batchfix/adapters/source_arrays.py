@@ -7,7 +7,7 @@ does not fill it.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -124,7 +124,7 @@ class BlockSource(Source):
                     "returns a fresh iterator."
                 )
             return iter(found)
-        found = self.given() if isinstance(self.given, Callable) else self.given  # type: ignore[arg-type]
+        found = self.given() if callable(self.given) else self.given
         if not isinstance(found, Iterable):
             raise BatchfixError(f"X() must return an iterator of blocks, got {type(found).__name__}.")
         return iter(found)

@@ -18,7 +18,7 @@ import pandas as pd
 from ..core.naming import nearest
 from .source_files import labels_of, needed, reading
 from .sources import BLOCK_BYTES, Source
-from .tables import MISSING, TableError, _fast_numbers, _not_numbers, _rows, number, read_header
+from .tables import MISSING, TableError, fast_numbers, not_numbers, number, read_header, table_rows
 
 
 class TextSource(Source):
@@ -56,7 +56,7 @@ class TextSource(Source):
         numeric: dict[str, bool] = {}  # of keys, once the first block has shown what they are
         beside = {name: 1 + self.names.index(name) for name in (*self.text, *self.keys)}
         places = [at for at in range(1, len(self.names) + 1) if at not in beside.values()]
-        with closing(_rows(self.place, lambda done: share.__setitem__(0, done))) as cells:
+        with closing(table_rows(self.place, lambda done: share.__setitem__(0, done))) as cells:
             next(cells)
             while True:
                 block = _TextBlock(self, places, beside, rows)
@@ -88,7 +88,7 @@ class _TextBlock:
             for name, at in self.beside.items():
                 self.cells[name].append(row[at])
             cells = [row[at] for at in self.places]
-            fast = _fast_numbers(cells)
+            fast = fast_numbers(cells)
             if fast is None:
                 for k, cell in enumerate(cells):
                     try:
@@ -102,7 +102,7 @@ class _TextBlock:
         self.numbers = self.numbers[:filled]
         if refused:
             names = [self.source.names[at - 1] for at in self.places]
-            raise _not_numbers(self.source.place, names, self.numbers, refused)
+            raise not_numbers(self.source.place, names, self.numbers, refused)
 
     def frame(self, numeric: dict[str, bool]) -> pd.DataFrame:
         source = self.source

@@ -104,7 +104,7 @@ def read_header(path: PathLike) -> list[str]:
     """
     if is_parquet(path):
         return list(_parquet().read_header(path))
-    with closing(_rows(path, None)) as rows:
+    with closing(table_rows(path, None)) as rows:
         return next(rows)
 
 
@@ -147,7 +147,7 @@ def read_table(
     if is_parquet(path):
         found: Table = _parquet().read_table(path, text, progress=progress, unique_ids=unique_ids)
         return found
-    rows = _rows(path, progress)
+    rows = table_rows(path, progress)
     id_name, *columns = next(rows)
     wanted = dict.fromkeys(text)
     check_text(path, wanted, columns)
@@ -163,7 +163,7 @@ def read_table(
         for at, kept in texts.values():
             kept.append(row[at])
         cells = pick(row)
-        numbers = _fast_numbers(cells)
+        numbers = fast_numbers(cells)
         if numbers is None:
             numbers = np.full(len(cells), np.nan)
             for k, cell in enumerate(cells):
@@ -176,7 +176,7 @@ def read_table(
         _no_duplicates(repr(str(path)), ids, "row ids")
     matrix = np.frombuffer(values, dtype=np.float64).reshape(len(ids), len(places))
     if refused:
-        raise _not_numbers(path, [columns[at - 1] for at in places], matrix, refused)
+        raise not_numbers(path, [columns[at - 1] for at in places], matrix, refused)
     return Table(id_name, ids, columns, matrix, {name: kept for name, (_, kept) in texts.items()})
 
 
@@ -202,7 +202,7 @@ def read_text(path: PathLike, names: Iterable[str] | None = None, *, progress: P
         return found
     places = [(1 + columns.index(name), list[str]()) for name in kept]
     ids: list[str] = []
-    with closing(_rows(path, progress)) as rows:
+    with closing(table_rows(path, progress)) as rows:
         next(rows)
         for row in rows:
             ids.append(row[0])
@@ -364,7 +364,7 @@ def number(cell: str) -> float:
     return value
 
 
-def _fast_numbers(cells: Iterable[str]) -> NDArray[np.float64] | None:
+def fast_numbers(cells: Iterable[str]) -> NDArray[np.float64] | None:
     """All cells of a row at once; None if one of them needs a look of its own."""
     joined = "".join(cells)
     if "_" in joined or not joined.isascii():
@@ -389,7 +389,7 @@ def _format(path: PathLike) -> tuple[str, bool]:
     return _DELIMITERS[extension], zipped
 
 
-def _rows(path: PathLike, progress: Progress | None) -> Generator[list[str], None, None]:
+def table_rows(path: PathLike, progress: Progress | None) -> Generator[list[str], None, None]:
     """The header, checked, then every row, of the same length and with an id."""
     name = repr(str(path))
     delimiter, zipped = _format(path)
@@ -481,7 +481,7 @@ def _no_duplicates(name: str, names: list[str], what: str) -> None:
     raise TableError(f"The {what} of {name} must be unique; repeated: {some(twice)}. Rename or merge them.")
 
 
-def _not_numbers(
+def not_numbers(
     path: PathLike, names: list[str], matrix: NDArray[np.float64], refused: dict[int, tuple[str, str]]
 ) -> TableError:
     """The error for cells that are not numbers: of whole columns if there are such."""

@@ -26,8 +26,8 @@ from .tables import (
     TableError,
     _check_header,
     _no_duplicates,
-    _not_numbers,
     check_text,
+    not_numbers,
 )
 
 NAMELESS = "__index_level_0__"
@@ -98,7 +98,7 @@ def read_table(
             if progress is not None:
                 progress((k + 1) / file.num_row_groups)
         if refused:
-            raise _not_numbers(path, names, numbers, refused)
+            raise not_numbers(path, names, numbers, refused)
         cells = {name: words(column) for name, column in stored.text.items()}
         return Table(plan.id_name, ids, plan.columns, numbers, cells, stored)
 
@@ -259,6 +259,6 @@ def read_blocks(path: PathLike, table: Table, rows: int) -> Iterator[tuple[Any, 
                 if bad is not None:
                     refused[j] = (table.ids[start + bad[0]], bad[1])
             if refused:
-                raise _not_numbers(path, names, numbers, refused)
+                raise not_numbers(path, names, numbers, refused)
             start += batch.num_rows
             yield numbers, start / len(table.ids)

@@ -217,6 +217,17 @@ def centred(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return u, unit
 
 
+def adjusted(share: np.ndarray, df: np.ndarray, residual_df: np.ndarray) -> np.ndarray:
+    """Share of the variance less what as many columns of noise would explain, nothing given (Ezekiel's formula).
+
+    Examples
+    --------
+    >>> float(adjusted(np.array(0.5), np.array(2), np.array(4)))
+    0.25
+    """
+    return np.asarray(share - df * (1 - share) / np.maximum(residual_df, 1))
+
+
 def benjamini_hochberg(p_value: np.ndarray) -> np.ndarray:
     """False discovery rates q of p-values: the smallest rate at which each would be called.
 

@@ -16,6 +16,7 @@ so that one matrix product a block of permutations does it all. With labels alon
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -261,3 +262,17 @@ def p_value(share: float, permuted: np.ndarray) -> float:
     if not len(permuted):
         return float("nan")
     return float((1 + np.count_nonzero(permuted >= share - TIE)) / (1 + len(permuted)))
+
+
+def splits_of(sizes: np.ndarray) -> float:
+    """In how many ways samples can be split into batches of these sizes: no p can be below one in as many.
+
+    Examples
+    --------
+    >>> splits_of(np.array([3, 3])), splits_of(np.array([2, 1]))
+    (10.0, 3.0)
+    """
+    sizes = sizes[sizes > 0]
+    of_names = sum(math.lgamma(int(count) + 1) for count in np.unique(sizes, return_counts=True)[1])
+    ways = math.lgamma(sizes.sum() + 1) - sum(math.lgamma(int(m) + 1) for m in sizes) - of_names
+    return float(round(math.exp(min(ways, 40.0)), 6))

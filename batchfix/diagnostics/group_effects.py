@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..core.feature_effects import adjusted
 from ..correctors import inputs
 from ..exceptions import AlignmentError, BatchfixError
 from .correction import gathered
 from .effects import feature_effects
 from .outputs import as_output
 from .samples import in_columns_of, name_of, read_samples
+from .settings import looks_ahead
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +159,12 @@ def group_effects(X: Any, groups: Any, corrector: Any = None, *, after: Any = No
     for k, (_, test) in enumerate(splits, 1):
         fold[test] = k
     columns = {
-        f"{what}_{when}": values.to_numpy()
+        f"{what}_{when}": values
         for when, each in (("before", first), ("after", last))
-        for what, values in (("R2", each["eta2"]), ("R2_adjusted", _adjusted(each)))
+        for what, values in (
+            ("R2", each["eta2"].to_numpy()),
+            ("R2_adjusted", adjusted(*(each[name].to_numpy() for name in ("eta2", "df", "residual_df")))),
+        )
     }
     table = pd.DataFrame(columns, panel.index).assign(fold=fold)
     of = name_of(groups, "group")
@@ -170,12 +175,6 @@ def group_effects(X: Any, groups: Any, corrector: Any = None, *, after: Any = No
 def _panel(X: Any) -> pd.DataFrame:
     read = read_samples(X)
     return pd.DataFrame(read.values, read.rows, read.features, copy=False)
-
-
-def _adjusted(table: pd.DataFrame) -> pd.Series:
-    """R2 less what as many groups of noise explain."""
-    left = (1 - table["eta2"]) / table["residual_df"].clip(1)
-    return table["eta2"] - table["df"] * left
 
 
 def _splits(cv: Any, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -192,7 +191,7 @@ def _splits(cv: Any, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
             )
         cv = TimeSeriesSplit(int(cv))
     found = [(np.asarray(a), np.asarray(b)) for a, b in cv.split(everything[:, None])]
-    if any(train.max(initial=-1) > test.min(initial=n) for train, test in found):
+    if looks_ahead(found):
         raise BatchfixError(f"Folds must learn from earlier dates alone, got {cv!r}. Use TimeSeriesSplit.")
     return found
 

@@ -13,7 +13,6 @@ is measured in the same halves: whether a correction adds more than it takes awa
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ import pandas as pd
 from scipy.special import fdtrc
 
 from ..core.feature_effects import benjamini_hochberg
+from ..core.permanova import splits_of
 from ..core.zeros import ZeroPolicy
 from ..correctors.inputs import Labels
 from ..exceptions import TooFewSamplesError
@@ -222,20 +222,6 @@ def _earlier(labels: Labels, rows: np.ndarray) -> np.ndarray:
     codes = labels.codes[rows]
     place = pd.Series(codes).groupby(codes).cumcount().to_numpy()
     return np.asarray(place < (np.bincount(codes)[codes] + 1) // 2)
-
-
-def splits_of(sizes: np.ndarray) -> float:
-    """In how many ways samples can be split into batches of these sizes: no p can be below one in as many.
-
-    Examples
-    --------
-    >>> splits_of(np.array([3, 3])), splits_of(np.array([2, 1]))
-    (10.0, 3.0)
-    """
-    sizes = sizes[sizes > 0]
-    of_names = sum(math.lgamma(int(count) + 1) for count in np.unique(sizes, return_counts=True)[1])
-    ways = math.lgamma(sizes.sum() + 1) - sum(math.lgamma(int(m) + 1) for m in sizes) - of_names
-    return float(round(math.exp(min(ways, 40.0)), 6))
 
 
 def _chance(found: Permanova, inflation: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +45,7 @@ def in_time(cv: Any, ordered: bool | None) -> tuple[Any, bool]:
     from sklearn.model_selection import TimeSeriesSplit
 
     later = isinstance(cv, TimeSeriesSplit) if ordered is None else bool(ordered)
-    if later and hasattr(cv, "get_n_splits") and _looks_ahead(cv):
+    if later and hasattr(cv, "get_n_splits") and _may_look_ahead(cv):
         raise BatchfixError(
             f"ordered=True needs folds that learn from earlier rows alone, got {cv!r}. Use TimeSeriesSplit, or the "
             "number of folds."
@@ -52,13 +53,22 @@ def in_time(cv: Any, ordered: bool | None) -> tuple[Any, bool]:
     return (TimeSeriesSplit(int(cv)) if later and not hasattr(cv, "get_n_splits") else cv), later
 
 
-def _looks_ahead(cv: Any) -> bool:
-    """Whether a splitter tests rows before some that it trains on; one that cannot split so plain a table may."""
+def looks_ahead(splits: Iterable[tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Whether some fold trains on rows after the first that it tests.
+
+    Examples
+    --------
+    >>> looks_ahead([(np.array([0, 1]), np.array([2]))]), looks_ahead([(np.array([0, 2]), np.array([1]))])
+    (False, True)
+    """
+    return any(train.max(initial=-1) > test.min() for train, test in splits)
+
+
+def _may_look_ahead(cv: Any) -> bool:
+    """Whether a splitter trains on later rows of a plain table; one that needs more than that is let pass."""
     try:
-        return any(
-            train.max(initial=-1) > test.min() for train, test in cv.split(np.zeros((200, 1)), np.arange(200) % 2)
-        )
-    except (TypeError, ValueError):
+        return looks_ahead(cv.split(np.zeros((200, 1)), np.arange(200) % 2))
+    except (TypeError, ValueError):  # it asks for groups, or for other labels
         return False
 
 

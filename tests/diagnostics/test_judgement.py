@@ -8,11 +8,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.model_selection import TimeSeriesSplit
 
 from batchfix import ComBat, CompositionalCorrector, LinearCorrector
+from batchfix.core.permanova import splits_of
 from batchfix.datasets import make_microbes
 from batchfix.diagnostics.anova import permanova
 from batchfix.diagnostics.biology_findings import grave
 from batchfix.diagnostics.evaluation import evaluate
-from batchfix.diagnostics.held_out import splits_of
 from batchfix.diagnostics.report.sections import overall, verdicts
 from batchfix.diagnostics.sections import Missing, attempt
 from batchfix.diagnostics.spread import dispersion
