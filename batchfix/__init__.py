@@ -11,12 +11,12 @@ from . import correctors, datasets, exceptions, pp
 if TYPE_CHECKING:
     from . import diagnostics as diagnostics
     from . import nn as nn
+    from .adapters.blocks import fit_blocks as fit_blocks
+    from .adapters.blocks import transform_blocks as transform_blocks
     from .adapters.federation import load_moments as load_moments
     from .adapters.federation import save_moments as save_moments
     from .adapters.storage import load_model as load_model
     from .adapters.storage import save_model as save_model
-    from .adapters.streaming import fit_blocks as fit_blocks
-    from .adapters.streaming import transform_blocks as transform_blocks
     from .adapters.torch import to_torch as to_torch
     from .correctors import BatchCorrector as BatchCorrector
     from .correctors import CausalCorrector as CausalCorrector
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 ADAPTERS = {
-    "fit_blocks": "streaming",
+    "fit_blocks": "blocks",
     "load_model": "storage",
     "load_moments": "federation",
     "save_model": "storage",
     "save_moments": "federation",
     "to_torch": "torch",
-    "transform_blocks": "streaming",
+    "transform_blocks": "blocks",
 }
 """Functions by the module of `adapters` that they are in."""
 

@@ -122,9 +122,9 @@ def correct(
     >>> adata.uns["batchfix"]["corrected"]["corrector"]
     'LinearCorrector'
     """
-    from .adapters import anndata as adapter
-    from .adapters import provenance
-    from .adapters.anndata_matrices import Correction
+    from .adapters.anndata import provenance
+    from .adapters.anndata.matrices import Correction
+    from .adapters.sources import obs as adapter
 
     adapter.check(adata)
     _check_corrector(corrector)
@@ -150,7 +150,7 @@ def correct(
         written=written,
     )
     if adata.isbacked and written.name is None:
-        from .adapters import anndata_files as files
+        from .adapters.anndata import files
 
         if filename is not None:
             return files.correct_to_new(adata, correction, record, filename)
@@ -173,7 +173,7 @@ def _check_file(adata: Any, read: Any, *, copy: bool, key_added: str | None, fil
                 "copy=True, and write what it returns: .write_h5ad(filename)."
             )
         return
-    from .adapters import anndata_files as files
+    from .adapters.anndata import files
 
     if adata.is_view:
         raise BatchfixError(

@@ -767,13 +767,13 @@ def test_ctrl_c(tmp_path: Path) -> None:
 def test_told_to_end_while_writing(table: pd.DataFrame, tmp_path: Path, name: str) -> None:
     code = """
 import os, signal, sys, time
-from batchfix.adapters import tables
+from batchfix.adapters.tables import writing
 class Writer:
     def __init__(self, out, **options): pass
     def writerow(self, cells):
         os.kill(os.getpid(), signal.NAME)
         time.sleep(60)
-tables.csv.writer = Writer
+writing.csv.writer = Writer
 from batchfix.cli import main
 sys.exit(main(["correct", "in.csv", "-o", "out.csv", "--batch", "run", "--ignore", "group,age,stage"]))
 """

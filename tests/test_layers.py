@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def imports(source: str, package: str) -> set[str]:
             base = parents[: len(parents) - node.level + 1] if node.level else []
             start = ".".join(base + ([node.module] if node.module else []))
             # `from batchfix import core` names a module, `from batchfix import ComBat` a noun of the package.
-            found |= {f"{start}.{a.name}" if start == "batchfix" and a.name in FLOORS else start for a in node.names}
+            modules = FLOORS if start == "batchfix" else {a.name for a in node.names if node.level and not node.module}
+            found |= {f"{start}.{a.name}" if a.name in modules else start for a in node.names}
     return found
 
 
@@ -76,6 +78,23 @@ def faults(path: Path, root: Path) -> list[str]:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_down(path):
     assert faults(path, PACKAGE) == []
+
+
+def rooms(part: Path) -> dict[str, set[str]]:
+    """The folders and files right below a part, and which of the others each imports from."""
+    found: dict[str, set[str]] = {}
+    for path in part.rglob("*.py"):
+        room = path.relative_to(part).parts[0].removesuffix(".py")
+        inside = ".".join(["batchfix", *path.relative_to(part.parent).parent.parts])
+        others = {m.split(".")[2] for m in imports(path.read_text(encoding="utf-8"), inside) if m.count(".") > 1}
+        found.setdefault(room, set()).update(others - {room})
+    names = set(found) - {"__init__"}
+    return {room: others & names for room, others in found.items()}
+
+
+def test_rooms_of_the_adapters_form_no_circle():
+    order = list(TopologicalSorter(rooms(PACKAGE / "adapters")).static_order())
+    assert order.index("sources") < order.index("streaming") < order.index("blocks")
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def _opened(path: str) -> Iterator[Any]:
     """The HDF5 file of an AnnData; what goes wrong in it is an error that names it."""
     from h5py import File
 
-    from ..adapters.source_files import reading
+    from ..adapters.sources.files import reading
 
     if not Path(path).exists():
         raise InputError(f"{path!r} does not exist (looked in {str(Path.cwd())!r}); check its name")
@@ -147,7 +147,7 @@ def _frame(path: str, element: Any) -> pd.DataFrame:
     """A table of an AnnData, obs or var."""
     from anndata.io import read_elem
 
-    from ..adapters.source_files import reading
+    from ..adapters.sources.files import reading
 
     with reading(Path(path)):
         found = read_elem(element)
@@ -157,7 +157,7 @@ def _frame(path: str, element: Any) -> pd.DataFrame:
 
 
 def _place(args: argparse.Namespace) -> Any:
-    from ..adapters.anndata import Place
+    from ..adapters.sources.obs import Place
 
     return Place.of(args.layer, None)
 
@@ -191,7 +191,7 @@ def _at_once(
     from anndata import AnnData
 
     from .. import pp
-    from ..adapters import provenance
+    from ..adapters.anndata import provenance
 
     before = matrix[:] if not hasattr(matrix, "to_memory") else matrix.to_memory()
     batch, keep, nuisance = described
@@ -221,7 +221,7 @@ def _without_nuisance(corrector: Any, matrix: Any, described: Any, place: Any) -
     """Correct with nuisance columns, which pp.correct does not take, as it does without them."""
     from scipy import sparse
 
-    from ..adapters.sparse_matrices import dense_of
+    from ..adapters.anndata.sparse import dense_of
 
     if sparse.issparse(matrix):
         matrix = dense_of(matrix, str(place))
@@ -231,11 +231,11 @@ def _without_nuisance(corrector: Any, matrix: Any, described: Any, place: Any) -
 
 def _in_blocks(args: argparse.Namespace, roles: Roles, corrector: Any, file: Any, matrix: Any, described: Any) -> None:
     """Correct and write block by block."""
-    from ..adapters import provenance
-    from ..adapters.anndata_matrices import Correction
-    from ..adapters.sink_chunks import HdfSink
-    from ..adapters.source_arrays import ArraySource
-    from ..adapters.streaming import transform_blocks
+    from ..adapters.anndata import provenance
+    from ..adapters.anndata.matrices import Correction
+    from ..adapters.blocks import transform_blocks
+    from ..adapters.sinks.chunks import HdfSink
+    from ..adapters.sources.arrays import ArraySource
 
     place = _place(args)
     correction = Correction(corrector, None, None, str(place))
@@ -257,8 +257,8 @@ def _in_blocks(args: argparse.Namespace, roles: Roles, corrector: Any, file: Any
 
 def _warn_dense(args: argparse.Namespace, matrix: Any) -> None:
     """Say that a sparse matrix will be a dense one, and how large."""
-    from ..adapters.anndata_kinds import is_sparse
-    from ..adapters.sparse_matrices import float_type
+    from ..adapters.anndata.kinds import is_sparse
+    from ..adapters.anndata.sparse import float_type
 
     if is_sparse(matrix):
         dtype = float_type(np.dtype(matrix.dtype))
@@ -271,8 +271,8 @@ def _new(args: argparse.Namespace, file: Any, records: Any) -> Iterator[Any]:
     """A file with all but the matrix, which is to be written; it takes its place when it is whole."""
     from anndata.io import write_elem
 
-    from ..adapters.sink_anndata import copy_but
-    from ..adapters.sink_chunks import hdf_file
+    from ..adapters.sinks.anndata import copy_but
+    from ..adapters.sinks.chunks import hdf_file
 
     with replacing(args.output, InputError, buffering=0) as out, hdf_file(out) as (new, check):
         copy_but(file, new, but=_name(args))

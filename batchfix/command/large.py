@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..adapters.sizes import free_memory, numbers_in
-from ..adapters.source_files import labels_of
-from ..adapters.source_tables import TextSource
-from ..adapters.sources import BLOCK_BYTES, Source
-from ..adapters.streaming import fit_blocks, transform_blocks
+from ..adapters.blocks import fit_blocks, transform_blocks
+from ..adapters.sources.files import labels_of
+from ..adapters.sources.sizes import free_memory, numbers_in
+from ..adapters.sources.source import BLOCK_BYTES, Source
+from ..adapters.sources.tables import TextSource
 from ..adapters.tables import NotNumericError, Table, is_parquet, open_table, read_header, read_text
 from ..exceptions import TooFewFeaturesError
 from .checks import check_batches, check_ids, check_kept, check_names_differ, look_for_covariates
@@ -184,7 +184,7 @@ class Measurements(Source):
             for frame, _, share in TextSource(Path(self.path), {}, text=self.table.text).tables(rows):
                 yield frame[self.names], {}, share
             return
-        from ..adapters.tables_parquet import read_blocks
+        from ..adapters.tables.parquet import read_blocks
 
         start = 0
         for numbers, share in read_blocks(self.path, self.table, rows):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..adapters.archive import ArchiveError, is_archive
 from ..adapters.storage import KIND, SavedModel, save_model
+from ..adapters.storage.archive import ArchiveError, is_archive
 from ..atomic import check_place
 from .names import InputError
 from .summary import wrote

@@ -135,7 +135,7 @@ class TestSparse:
     def test_pieces_of_any_size_make_the_same(self, values, monkeypatch):
         ways = [WAYS[1], SCALED[0]]
         whole = [pp.correct(make(k(values)), clone(c), **h, copy=True).X for k in FORMATS for c, h in ways]
-        monkeypatch.setattr("batchfix.adapters.sparse_matrices.PIECE", 7)
+        monkeypatch.setattr("batchfix.adapters.anndata.sparse.PIECE", 7)
         parts = [pp.correct(make(k(values)), clone(c), **h, copy=True).X for k in FORMATS for c, h in ways]
         for one, other in zip(whole, parts, strict=True):
             np.testing.assert_array_equal(dense(one), dense(other))
@@ -143,7 +143,7 @@ class TestSparse:
     @quiet
     @pytest.mark.parametrize("kind", FORMATS)
     def test_little_more_than_the_result_is_made(self, kind, monkeypatch):
-        monkeypatch.setattr("batchfix.adapters.sparse_matrices.PIECE", 1 << 16)  # as small beside it as it is to 1 GB
+        monkeypatch.setattr("batchfix.adapters.anndata.sparse.PIECE", 1 << 16)  # as small beside it as it is to 1 GB
         X = kind(
             sparse.random(50_000, 200, 0.05, format="csr", dtype=np.float32, random_state=np.random.default_rng(4))
         )
@@ -215,7 +215,7 @@ class TestSparse:
     def test_more_than_memory_holds(self):
         many = 1 << 40
         huge = sparse.csc_matrix((many, 4), dtype=np.float32) if np.iinfo(np.intp).bits == 64 else None
-        from batchfix.adapters.sparse_matrices import dense_of
+        from batchfix.adapters.anndata.sparse import dense_of
 
         with pytest.raises(BatchfixError, match=r"adata\.X made dense must fit into memory.*17,592 GB.*backed='r'"):
             dense_of(huge, "adata.X")
@@ -238,8 +238,8 @@ class TestSparse:
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of some twenty rows, or as many numbers."""
-    monkeypatch.setattr("batchfix.adapters.sources.Source.block_bytes", 8 * P * 20)
-    monkeypatch.setattr("batchfix.adapters.sparse_matrices.PIECE", P * 20)
+    monkeypatch.setattr("batchfix.adapters.sources.source.Source.block_bytes", 8 * P * 20)
+    monkeypatch.setattr("batchfix.adapters.anndata.sparse.PIECE", P * 20)
 
 
 def state(folder):

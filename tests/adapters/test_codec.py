@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from batchfix.adapters.archive import ArchiveError
-from batchfix.adapters.codec import Decoder, Encoder
+from batchfix.adapters.storage.archive import ArchiveError
+from batchfix.adapters.storage.codec import Decoder, Encoder
 
 
 def there_and_back(value: Any) -> Any:

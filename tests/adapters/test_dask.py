@@ -39,7 +39,7 @@ from batchfix.exceptions import (
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
-adapter = pytest.importorskip("batchfix.adapters.dask")
+adapter = pytest.importorskip("batchfix.adapters.dask.lazy")
 fit, transform, store = adapter.fit, adapter.transform, adapter.store
 
 CORRECTORS = {

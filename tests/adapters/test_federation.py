@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
-from batchfix.adapters.archive import ArchiveError, read_archive, write_archive
-from batchfix.adapters.disclosure import find
 from batchfix.adapters.federation import DisclosureError, load_moments, save_moments
-from batchfix.adapters.moments_file import KIND
+from batchfix.adapters.federation.disclosure import find
+from batchfix.adapters.federation.moments_file import KIND
 from batchfix.adapters.storage import load_model, save_model
+from batchfix.adapters.storage.archive import ArchiveError, read_archive, write_archive
 from batchfix.core.zeros import HalfMinimum
 from batchfix.correctors import (
     BatchCorrector,

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchfix import BatchCorrector, ComBat, GroupCorrector, LogRatio
-from batchfix.adapters import sink_chunks
-from batchfix.adapters.sinks import open_sink
-from batchfix.adapters.sources import as_source
-from batchfix.adapters.streaming import fit_blocks, transform_blocks
+from batchfix.adapters.blocks import fit_blocks, transform_blocks
+from batchfix.adapters.sinks import chunks as sink_chunks
+from batchfix.adapters.sinks.sink import open_sink
+from batchfix.adapters.sources.source import as_source
 from batchfix.atomic import replacing_directory
 from batchfix.exceptions import BatchfixError
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from batchfix.adapters.source_tables import TextSource
-from batchfix.adapters.sources import BLOCK_BYTES, Source, as_source
+from batchfix.adapters.sources.source import BLOCK_BYTES, Source, as_source
+from batchfix.adapters.sources.tables import TextSource
 from batchfix.adapters.tables import NotNumericError, TableError
 from batchfix.exceptions import AlignmentError, BatchfixError, MissingLabelError
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from batchfix.adapters import sparse_matrices
-from batchfix.adapters.sparse_matrices import Factors, dense_of, float_type, gigabytes, scaled
+from batchfix.adapters.anndata import sparse as sparse_matrices
+from batchfix.adapters.anndata.sparse import Factors, dense_of, float_type, gigabytes, scaled
 from batchfix.core.affine import Affine
 from batchfix.exceptions import BatchfixError
 

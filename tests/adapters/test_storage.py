@@ -22,10 +22,9 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from batchfix.adapters import archive
-from batchfix.adapters.archive import ArchiveError
-from batchfix.adapters.attributes import FITTED
-from batchfix.adapters.storage import CLASSES, CORRECTORS, KIND, load_model, read_model, save_model
+from batchfix.adapters.storage import CLASSES, CORRECTORS, KIND, archive, load_model, read_model, save_model
+from batchfix.adapters.storage.archive import ArchiveError
+from batchfix.adapters.storage.attributes import FITTED
 from batchfix.core.partition import BinaryPartition
 from batchfix.core.schedule import Schedule
 from batchfix.core.zeros import HalfMinimum, MultiplicativeReplacement

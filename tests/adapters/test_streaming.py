@@ -27,8 +27,8 @@ from batchfix import (
     LogRatio,
     RenormCorrector,
 )
-from batchfix.adapters import gathering
-from batchfix.adapters.streaming import fit_blocks, transform_blocks
+from batchfix.adapters.blocks import fit_blocks, transform_blocks
+from batchfix.adapters.sources import gathering
 from batchfix.core.zeros import HalfMinimum
 from batchfix.exceptions import (
     AlignmentError,

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchfix.adapters import tables
 from batchfix.adapters.tables import (
     MISSING,
     NotNumericError,
@@ -250,7 +249,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tables.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(TableError, match=r"'.*out\.csv' cannot be written: No space left on device"):
         write_table(small(), tmp_path / "out.csv")
     assert names(tmp_path) == []

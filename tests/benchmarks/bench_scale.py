@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from batchfix import ComBat
-from batchfix.adapters.sinks import open_sink
-from batchfix.adapters.sources import as_source
-from batchfix.adapters.streaming import fit_blocks, transform_blocks
+from batchfix.adapters.blocks import fit_blocks, transform_blocks
+from batchfix.adapters.sinks.sink import open_sink
+from batchfix.adapters.sources.source import as_source
 
 IN_MEMORY = 1 << 30
 """A table of more bytes is not fitted in memory beside."""

@@ -174,7 +174,7 @@ def test_parquet_files_that_will_not_do(
     refused(f"correct endless.parquet -o o.csv {OPTIONS} --stream", "row '000', column 'f1' holds 'inf'")
     table.iloc[:0].to_parquet("empty.parquet")
     refused(f"correct empty.parquet -o o.csv {OPTIONS}", "must hold rows")
-    monkeypatch.setattr("batchfix.adapters.tables_parquet.find_spec", lambda _: None)
+    monkeypatch.setattr("batchfix.adapters.tables.parquet.find_spec", lambda _: None)
     refused(f"correct in.csv -o o.parquet {OPTIONS}", "pip install 'batchfix[files]'")
 
 

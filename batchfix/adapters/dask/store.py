@@ -1,0 +1,68 @@
+"""Storing a dask table: chunks computed on a cluster, written by one process.
+
+A lazy table flows in; a file or a filled array comes out, the file whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ..sinks.sink import open_sink
+from .chunks import Chunks
+from .tasks import computed
+
+MOST_AT_ONCE = 8
+"""Chunks that wait to be written, at most."""
+
+
+def store(result: Any, out: Any) -> Any:
+    """Write a lazy table, a few chunks at a time, into one file or array: whole, or not at all.
+
+    Where many workers are to write at once, use dask's own `to_zarr` or `to_parquet`; these leave half a file behind
+    when they fail.
+
+    Parameters
+    ----------
+    result : dask array or dataframe
+        Such as `transform` returns.
+    out : array or path
+        As in `transform_blocks`.
+
+    Returns
+    -------
+    out
+
+    Raises
+    ------
+    BatchfixError
+        A chunk cannot be computed, or `out` cannot be written: a file is then as it was before.
+    """
+    chunks = Chunks(result)
+    with open_sink(out, None if chunks.counts is None else sum(chunks.counts)) as sink:
+        start = 0
+        for block in _blocks(chunks):
+            if block.shape[0]:
+                sink.write(start, block)
+            start += int(block.shape[0])
+    return out
+
+
+def _blocks(chunks: Chunks) -> Iterator[Any]:
+    """Chunks in order, as many computed at once as there are workers for."""
+    tables = chunks.tables
+    for k in range(0, len(tables), at_once := _workers()):
+        yield from computed("The result", tables, *tables[k : k + at_once])
+
+
+def _workers() -> int:
+    """Threads that work on chunks."""
+    distributed = sys.modules.get("distributed")
+    try:
+        client = None if distributed is None else distributed.get_client()
+    except ValueError:  # there is none
+        client = None
+    threads = (os.cpu_count() or 1) if client is None else sum(client.nthreads().values())
+    return max(1, min(threads, MOST_AT_ONCE))

@@ -1,0 +1,1 @@
+"""Where corrected blocks go: arrays and files, whole or not at all."""

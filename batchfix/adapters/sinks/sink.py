@@ -1,0 +1,210 @@
+"""Sinks: where corrected blocks go, in the order of the rows.
+
+Blocks flow in; an array that takes slices is filled, or a file appears under its name once it is whole:
+
+    with open_sink(out, n_rows) as sink:
+        sink.write(start, values)
+
+A file is written beside its place and renamed at the end. After an error, a full disk or Ctrl-C the old one is there,
+or none. An array that was passed is written as blocks come: after an error it is half filled.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...core.naming import some
+from ...exceptions import BatchfixError
+from ..sources.arrays import release
+from ..sources.source import Source, names_of
+
+
+class Sink(ABC):
+    """Takes blocks of rows, one after the other.
+
+    Parameters
+    ----------
+    n_rows : int or None
+        Rows that will come; None where nobody knows.
+    """
+
+    def __init__(self, n_rows: int | None = None) -> None:
+        self.n_rows = n_rows
+        self.stop = 0
+        self.n_features: int | None = None
+        self.names: list[Any] | None = None
+        self.numbered = False
+        self.dtype: np.dtype[Any] = np.dtype(np.float64)
+
+    def write(self, start: int, values: Any) -> None:
+        """Write a block (n, p), array or DataFrame, whose first row is row `start` of the whole.
+
+        Raises
+        ------
+        BatchfixError
+            Blocks that leave rows out, or have other columns than the first one; a place that cannot take them.
+        """
+        if start != self.stop:
+            raise BatchfixError(f"Blocks must follow each other, got row {start} after {self.stop} rows.")
+        if self.n_features is None:
+            self.n_features, self.names, self.dtype = int(values.shape[1]), names_of(values), float_of(values)
+            self.numbered = is_numbered(values)
+            self.begin(values)
+        elif values.shape[1] != self.n_features or names_of(values) != self.names:
+            raise BatchfixError(
+                f"Corrected blocks must have the same columns, got {self.n_features} and then {values.shape[1]} of "
+                "them, or under other names. Look at what the corrector appends."
+            )
+        elif float_of(values).itemsize > self.dtype.itemsize:
+            raise BatchfixError(
+                f"Corrected blocks must have one dtype, got {self.dtype} and then {float_of(values)}. Make the blocks "
+                "of X alike."
+            )
+        stop = start + int(values.shape[0])
+        if self.n_rows is not None and stop > self.n_rows:
+            raise BatchfixError(f"The output must have as many rows as X, got {self.n_rows} and {stop} or more rows.")
+        self.put(start, values)
+        self.stop = stop
+
+    def ids(self, values: Any, start: int) -> pd.Index:
+        """Return what rows are called: by their index, or their place among all rows if they are only numbered.
+
+        Blocks that are numbered from 0 each, as pandas does by itself, have no ids. An index that happens to hold 0 to
+        n - 1 is one.
+        """
+        if isinstance(values, pd.DataFrame) and not (self.numbered and is_numbered(values)):
+            return values.index
+        return pd.RangeIndex(start, start + values.shape[0])
+
+    @abstractmethod
+    def begin(self, values: Any) -> None:
+        """Make the place ready for blocks such as this first one."""
+
+    @abstractmethod
+    def put(self, start: int, values: Any) -> None:
+        """Write a block."""
+
+    def end(self) -> None:
+        """Finish, after the last block."""
+        if self.stop == 0 or (self.n_rows is not None and self.stop != self.n_rows):
+            raise BatchfixError(
+                f"The output must have as many rows as X, got {self.n_rows} and {self.stop}. Give one of that length."
+            )
+
+
+class ArraySink(Sink):
+    """An array that takes slice assignment: memory, a memory-mapped file, a zarr array, an h5py dataset."""
+
+    def __init__(self, array: Any, n_rows: int | None = None) -> None:
+        is_array = hasattr(array, "__setitem__") and hasattr(array, "dtype")
+        if not is_array or len(getattr(array, "shape", ())) != 2:
+            raise BatchfixError(
+                "out must be an array of two dimensions that takes slices, a path, or None for an iterator, got "
+                f"{type(array).__name__}."
+            )
+        if np.dtype(array.dtype).kind != "f" or np.dtype(array.dtype).itemsize < 4:
+            raise BatchfixError(
+                f"out must hold floats of four bytes or more, got dtype {array.dtype}. Make it float32 or float64."
+            )
+        if isinstance(array, np.ndarray) and not array.flags.writeable:
+            raise BatchfixError("out must be writable, got a read-only array. Copy it, or open its file with 'r+'.")
+        if n_rows is not None and array.shape[0] != n_rows:
+            raise BatchfixError(f"out must have as many rows as X, got {array.shape[0]} for {n_rows}.")
+        super().__init__(int(array.shape[0]))
+        self.array = array
+
+    def begin(self, values: Any) -> None:
+        """See Sink."""
+        if self.array.shape[1] != values.shape[1]:
+            raise BatchfixError(
+                f"out must have the columns of the result, got {self.array.shape[1]} for {values.shape[1]}. Make it "
+                f"({self.n_rows}, {values.shape[1]})."
+            )
+
+    def put(self, start: int, values: Any) -> None:
+        """See Sink."""
+        self.array[start : start + values.shape[0]] = np.asarray(values)
+        release(self.array)
+
+
+@contextmanager
+def open_sink(out: Any, n_rows: int | None = None, like: Source | None = None) -> Iterator[Sink]:
+    """Open an array, or a path, to be written block by block.
+
+    Parameters
+    ----------
+    out : array or path
+        .npy, .zarr, .h5 or .hdf5 (path::dataset, by default "X"), .h5ad, .csv, .tsv (.gz) or .parquet.
+    n_rows : int, optional
+        Rows that will come, where it is known.
+    like : Source, optional
+        Where the rows come from: an .h5ad file then keeps all but the matrix.
+
+    Raises
+    ------
+    BatchfixError
+        What cannot be written to; more or fewer rows than there should be.
+
+    Examples
+    --------
+    >>> out = np.zeros((3, 2))
+    >>> with open_sink(out, 3) as sink:
+    ...     sink.write(0, np.ones((2, 2)))
+    ...     sink.write(2, np.full((1, 2), 5.0))
+    >>> out.tolist()
+    [[1.0, 1.0], [1.0, 1.0], [5.0, 5.0]]
+    """
+    with _opened(out, n_rows, like) as sink:
+        yield sink
+        sink.end()
+
+
+@contextmanager
+def _array_sink(out: Any, n_rows: int | None) -> Iterator[Sink]:
+    yield ArraySink(out, n_rows)
+
+
+def _opened(out: Any, n_rows: int | None, like: Source | None) -> AbstractContextManager[Sink]:
+    if not isinstance(out, str | PathLike):
+        return _array_sink(out, n_rows)
+    from . import files as sink_files
+
+    return sink_files.open_file(out, n_rows, like)
+
+
+def column_names(values: Any) -> list[str]:
+    """Names of a block's columns as text; x0, x1 and so on where they have none.
+
+    Raises
+    ------
+    BatchfixError
+        Two names are one as text.
+    """
+    names = [str(name) for name in names_of(values) or [f"x{j}" for j in range(values.shape[1])]]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise BatchfixError(f"Columns must have different names in a file, got {some(twice, 3)} twice. Rename them.")
+    return names
+
+
+def is_numbered(values: Any) -> bool:
+    """Whether rows are only numbered: they have no index, or the one from 0 that pandas makes."""
+    return not isinstance(values, pd.DataFrame) or is_default(values.index)
+
+
+def is_default(index: pd.Index, start: int = 0) -> bool:
+    """Whether an index is one that pandas makes by itself, of rows that follow row `start`."""
+    return isinstance(index, pd.RangeIndex) and (index.start, index.step, index.name) == (start, 1, None)
+
+
+def float_of(values: Any) -> np.dtype[Any]:
+    """float32 where all is float32, else float64."""
+    found = np.asarray(values[:0] if not isinstance(values, pd.DataFrame) else values.iloc[:0]).dtype
+    return found if found.kind == "f" else np.dtype(np.float64)

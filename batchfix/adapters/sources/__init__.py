@@ -1,0 +1,1 @@
+"""Where blocks come from: arrays, tables, files and iterators, with the labels of their rows."""

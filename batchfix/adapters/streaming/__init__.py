@@ -1,0 +1,1 @@
+"""Correctors over blocks of rows, in one process."""

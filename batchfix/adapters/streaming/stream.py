@@ -1,0 +1,172 @@
+"""Streaming: correctors fitted and applied to more rows than memory holds, in one process.
+
+A source of blocks flows in; statistics are added up block by block, and the corrector is that of all rows. Blocks then
+flow through it one by one, to an iterator, an array or a file:
+
+    block, block, ...  ->  statistics + statistics + ...  ->  fitted corrector
+    block, block, ...  ->  corrected block, corrected block, ...  ->  out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from tqdm import tqdm
+
+from ... import exceptions
+from ...core.least_squares import LinearFit
+from ...core.residuals import FAINT
+from ...correctors.base import BatchwiseCorrector
+from ...correctors.notices import some, warn
+from ...exceptions import BatchfixError, EstimabilityWarning, MergeError
+from ..sinks.sink import open_sink
+from ..sources.source import Block, Source, as_source
+from . import rules
+from .verbs import applier, learner
+
+Progress = bool | Callable[[float], object] | None
+
+
+def fit(
+    corrector: Any, X: Any, batch: Any, keep: Any, nuisance: Any, *, block_rows: int | None, progress: Progress
+) -> None:
+    """Fit, block by block; see `fit_blocks`."""
+    fresh: Any = clone(corrector)
+    rules.check_fit(fresh)
+    own = set(vars(fresh))
+    source = as_source(X, batch, keep, nuisance, keys=rules.key_names(fresh))
+    rules.check_codes(fresh, source)
+    learn = learner(fresh)
+    n = 0
+    for block in _walk(rules.cut_for_fit(fresh, source.blocks(block_rows)), source, progress, "fit"):
+        with _located(block):
+            rules.check_labels(fresh, block)
+            learn(block)
+        n += block.stop - block.start
+    rules.check_rows(fresh, n)
+    _finish(fresh)
+    kept = {name: value for name, value in vars(corrector).items() if name in own}
+    corrector.__dict__ = kept | {name: value for name, value in vars(fresh).items() if name not in own}
+
+
+def transform(
+    corrector: Any,
+    X: Any,
+    batch: Any,
+    keep: Any,
+    nuisance: Any,
+    *,
+    out: Any,
+    inverse: bool,
+    block_rows: int | None,
+    progress: Progress,
+) -> Any:
+    """Correct, block by block; see `transform_blocks`."""
+    source = as_source(X, batch, keep, nuisance, keys=rules.key_names(corrector))
+    pieces = _corrected(corrector, source, inverse=inverse, block_rows=block_rows, progress=progress)
+    if out is None:
+        return (values for _, values in pieces)
+    try:
+        with open_sink(out, source.n_rows, source) as sink:
+            for start, values in _marked(pieces):
+                sink.write(start, values)
+    except _InputError as error:
+        raise error.error from error.error.__cause__
+    return out
+
+
+class _InputError(Exception):
+    """An OSError of the input, on its way past those who would take it for one of the output."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _marked(pieces: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    try:
+        yield from pieces
+    except OSError as error:
+        raise _InputError(error) from error
+
+
+def _corrected(
+    corrector: Any, source: Source, *, inverse: bool, block_rows: int | None, progress: Progress
+) -> Iterator[tuple[int, Any]]:
+    """Place of the first row, and corrected rows, block by block."""
+    apply = applier(corrector, inverse=inverse)
+    blocks = rules.cut_for_transform(corrector, source.blocks(block_rows))
+    for block in _walk(blocks, source, progress, "transform"):
+        with _located(block):
+            rules.check_labels(corrector, block)
+            values = apply(block)
+        if isinstance(values, pd.DataFrame) and not isinstance(block.X, pd.DataFrame):
+            values.index = pd.RangeIndex(block.start, block.stop)  # set_output numbers the rows of each call from 0
+        yield block.start, values
+
+
+def _walk(blocks: Iterable[Block], source: Source, progress: Progress, what: str) -> Iterator[Block]:
+    """Blocks that agree in their columns; says how far it is."""
+    first: Block | None = None
+    show = progress is True
+    with tqdm(total=source.n_rows, desc=what, unit=" rows", disable=None if show else True, leave=False) as bar:
+        for k, block in enumerate(blocks):
+            first = first or block
+            _check_columns(first, block, k)
+            yield block
+            bar.update(block.stop - block.start)
+            if callable(progress):
+                progress(block.share)
+
+
+def _check_columns(first: Block, block: Block, k: int) -> None:
+    want, got = first.names, block.names
+    where = f"block {k} (rows {block.start} to {block.stop - 1})"
+    if block.X.shape[1] != first.X.shape[1]:
+        differ = f"has {block.X.shape[1]} of them where the first has {first.X.shape[1]}"
+        if want is not None and got is not None:
+            lost, more = [c for c in want if c not in set(got)], [c for c in got if c not in set(want)]
+            differ = f"lacks {lost[:3]}" if lost else f"has {more[:3]} more" if more else differ
+    elif want is None or got is None or want == got:
+        return
+    else:
+        lost = [c for c in want if c not in set(got)]
+        differ = f"lacks {lost[:3]}" if lost else "has them in another order"
+    raise MergeError(f"Every block must have the columns of the first, in their order, but {where} {differ}.")
+
+
+@contextmanager
+def _located(block: Block) -> Iterator[None]:
+    """Errors that speak of rows by their place in a block say where the block is."""
+    try:
+        yield
+    except BatchfixError as error:
+        kind = type(error)
+        if block.start == 0 or getattr(exceptions, kind.__name__, None) is not kind:
+            raise
+        raise kind(f"In the block of rows {block.start} to {block.stop - 1}: {error}") from error
+
+
+def _finish(corrector: Any) -> None:
+    """Estimates, and their errors, now and not when they are first asked for."""
+    inner = getattr(corrector, "corrector_", corrector)
+    if isinstance(inner, BatchwiseCorrector):
+        _warn_of_vanished(inner, inner.solution_.fit)
+
+
+def _warn_of_vanished(corrector: BatchwiseCorrector, fit: LinearFit) -> None:
+    """Name the features of which nothing is left in sums, though in the rows something may be."""
+    varies = np.asarray(corrector.statistics_.moments.x.m2).sum(axis=0) > 0
+    none = np.flatnonzero((fit.left < FAINT) & fit.estimable & varies & (np.nan_to_num(fit.rss).sum(axis=0) == 0))
+    if corrector._needs_residuals and len(none):
+        warn(
+            f"{some(none, corrector._feature)} explained by what is kept wholly, or so closely that sums over parts "
+            "do not show the rest: if there is one, fit() on all rows at once corrects by it and, through shrinkage, "
+            "may correct other features a little otherwise. Leave such a feature out, or use fit().",
+            EstimabilityWarning,
+        )
