@@ -61,9 +61,7 @@ def fit_blocks(
     -----
     What belongs together must stand together: the rows of a date for a GroupCorrector of a long table, those of a batch
     for a RenormCorrector. A CausalCorrector takes rows in the order of time. Where blocks bring their own kept columns,
-    the first one says whether a column is a factor or a number. Of a feature that is explained by what is kept almost
-    wholly, sums hold few digits of the rest, as in `partial_fit`: a warning names it. ComBat shrinks all features
-    together, so that the others may then differ too from those of `fit`: leave such a feature out.
+    the first one says whether a column is a factor or a number.
 
     Examples
     --------

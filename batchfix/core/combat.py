@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .affine import Frame
+from .comoments import CoMoments
 from .least_squares import LinearFit
-from .moments import NOISE, CoMoments
+from .moments import NOISE
 
 
 def constant_within(moments: CoMoments, eps: float) -> np.ndarray:

@@ -6,13 +6,15 @@ returns merges exactly with what other rows give.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..exceptions import BatchfixError
 from . import blocks
-from .moments import CoMoments, Moments
+from .comoments import CoMoments
+from .moments import Moments
+from .residuals import rest_of_rows
 
 PILOT_SHARE = 16
 PILOT_ROWS = 32
@@ -94,10 +96,11 @@ def group_moments(X: np.ndarray, groups: Groups, z: np.ndarray) -> CoMoments:
         merged: list[CoMoments | None] = [None] * len(groups)
         for (k, _), part in zip(tasks, parts, strict=True):
             so_far = merged[k]
-            merged[k] = part if so_far is None else so_far + part
+            merged[k] = part if so_far is None else so_far.add_sums(part)
         empty = _empty(block.shape[1], z.shape[1])
         by_columns.append(CoMoments.join([empty if m is None else m for m in merged]))
-    return _beside(by_columns)
+    moments = _beside(by_columns)
+    return replace(moments, rest=rest_of_rows(moments, X, groups.order, groups.starts, z))
 
 
 def _empty(p: int, q: int) -> CoMoments:
@@ -110,6 +113,7 @@ def _empty(p: int, q: int) -> CoMoments:
         rows=np.zeros(1),
         row_z_mean=np.zeros((1, q)),
         row_zz=np.zeros((1, q, q)),
+        rest=np.zeros((1, p)),
     )
 
 
@@ -136,6 +140,7 @@ def _beside(parts: list[CoMoments]) -> CoMoments:
         rows=parts[0].rows,
         row_z_mean=parts[0].row_z_mean,
         row_zz=parts[0].row_zz,
+        rest=np.concatenate([c.rest for c in parts], axis=-1),
     )
 
 
@@ -187,6 +192,7 @@ def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
         rows=np.array([float(n)]),
         row_z_mean=z_mean[None],
         row_zz=zz[None],
+        rest=m2[None],
     )
 
 

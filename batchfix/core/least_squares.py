@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .moments import NOISE, CoMoments
+from .comoments import LOST, CoMoments
+from .moments import NOISE
+
+EPS = float(np.finfo(np.float64).eps)
 
 RANK_TOLERANCE = 1e-10
 """An eigenvalue of a correlation matrix below this share of the largest is zero."""
@@ -43,9 +46,6 @@ class LinearFit:
         Design columns that can be estimated.
     estimable : array (p,) of bool
         False where a feature's own missing values make what is kept inseparable from batch and what is to go.
-    left : array (p,)
-        Smallest share, over batches, that is left of the squares whose difference `rss` is: as many of its digits are
-        lost to cancellation. See `residuals.refitted`.
     """
 
     location: np.ndarray
@@ -56,15 +56,16 @@ class LinearFit:
     n: np.ndarray
     rank: int
     estimable: np.ndarray
-    left: np.ndarray
 
-    def residuals(self, other: CoMoments) -> tuple[np.ndarray, np.ndarray]:
-        """Location at the pivot and residual sum of squares of other rows under this model."""
-        return under(other, self.coef, self.feature_pivot)[:2]
+    def residuals(self, other: CoMoments, eps: float = EPS) -> tuple[np.ndarray, np.ndarray]:
+        """Location at the pivot, NaN where nothing is observed, and residual sum of squares of other rows."""
+        return under(other, self.coef, self.feature_pivot, eps)
 
 
-def least_squares(moments: CoMoments, kept: np.ndarray | None = None) -> LinearFit:
+def least_squares(moments: CoMoments, kept: np.ndarray | None = None, eps: float = EPS) -> LinearFit:
     """Fit the model to moments by batch; `kept` (q,) tells columns to keep from those to remove (all, by default).
+
+    `eps` is the rounding unit of x: residuals of a few of them are none.
 
     Solves (sum_b zz_b) coef = sum_b zx_b for every feature, after scaling z to unit
     spread; a redundant column (the level to leave out) falls to the minimum-norm
@@ -84,17 +85,15 @@ def least_squares(moments: CoMoments, kept: np.ndarray | None = None) -> LinearF
         else:
             kept = np.ones(q, dtype=bool) if kept is None else kept
             coef, estimable, feature_pivot = _solve_each(moments, within, right, kept)
-    location, rss, left = under(moments, coef, feature_pivot)
-    if not np.all(moments.x.n):
-        location = np.where(moments.x.n > 0, location, np.nan)
-    return LinearFit(location, coef, pivot, feature_pivot, rss, np.asarray(moments.x.n), rank, estimable, left)
+    location, rss = under(moments, coef, feature_pivot, eps)
+    return LinearFit(location, coef, pivot, feature_pivot, rss, np.asarray(moments.x.n), rank, estimable)
 
 
-def under(moments: CoMoments, coef: np.ndarray, pivot: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Location at the pivot and residual sum of squares (B, p), given the coefficients; and what is left, (p,)."""
-    mean, m2 = moments.x.mean, moments.x.m2
+def under(moments: CoMoments, coef: np.ndarray, pivot: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Location at the pivot, NaN where nothing is observed, and residual sum of squares (B, p) under coefficients."""
+    n, mean, m2 = moments.x.n, moments.x.mean, moments.x.m2
     if len(coef) == 0:
-        return mean, m2, np.ones(m2.shape[1])
+        return (mean if np.all(n) else np.where(n > 0, mean, np.nan)), m2
     z_off = moments.z_mean - pivot
     spread = np.sqrt(np.maximum(np.einsum("bjjp->bjp", moments.zz), 0.0))
     if moments.complete and pivot.shape[1] == 1:
@@ -106,14 +105,17 @@ def under(moments: CoMoments, coef: np.ndarray, pivot: np.ndarray) -> tuple[np.n
         explained = np.einsum("bjkp,kp->bjp", np.broadcast_to(moments.zz, (*moments.zz.shape[:3], len(coef.T))), coef)
         reach = np.einsum("bjp,jp->bp", np.broadcast_to(spread, explained.shape), np.abs(coef))
     rss = m2 - np.einsum("bjp,jp->bp", 2 * moments.zx - explained, coef)
-    # what is left of m2 after taking almost all of it away is rounding
-    rounding = NOISE * np.finfo(np.float64).eps
-    rss = np.where(rss > rounding * m2, rss, 0.0)
     with np.errstate(over="ignore"):
         squares = m2 + reach * reach
-        some = squares > rounding * squares.sum(axis=0)
-    left = np.where(some, rss / np.where(some, squares, 1.0), 1.0)
-    return location, rss, left.min(axis=0, initial=1.0)
+    # where the design explains nearly all, a difference has lost its digits: a sum of squares then, unless all rounding
+    j = np.flatnonzero((rss < LOST * squares).any(axis=0))
+    if len(j):
+        exact = moments.some(j).left_under(coef[:, j])
+        unit = NOISE * eps
+        rounding = unit * unit * squares[:, j] + n[:, j] * (unit * mean[:, j]) ** 2
+        exact = np.where(exact > rounding, exact, 0.0)
+        rss[:, j] = np.where(rss[:, j] < LOST * squares[:, j], exact, rss[:, j])
+    return np.where(n > 0, location, np.nan), rss
 
 
 def pivot_of(moments: CoMoments) -> np.ndarray:

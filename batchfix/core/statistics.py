@@ -11,8 +11,8 @@ import numpy as np
 
 from ..exceptions import MergeError
 from .affine import Frame
+from .comoments import CoMoments
 from .design import Column, Factor, codes_of, slices, union_of
-from .moments import CoMoments
 from .ties import Ties
 
 

@@ -20,7 +20,6 @@ from ..core.applying import apply_groups, check_no_infinity
 from ..core.design import Column, codes_of, repr_label, repr_labels, slices, union_of
 from ..core.groups import Groups
 from ..core.least_squares import LinearFit
-from ..core.residuals import residuals
 from ..core.statistics import BatchStatistics
 from ..exceptions import (
     AdaptationWarning,
@@ -133,7 +132,7 @@ class MapApplier(RowReader):
         statistics = self._reduce(rows, columns, z, **extra)
         statistics = replace(statistics, eps=max(statistics.eps, self.statistics_.eps))  # as in one fit on all rows
         groups = Groups.of(rows.first.codes, len(rows.first.values))
-        location, rss = residuals(solution.fit, statistics.moments, rows.X, groups, z, statistics.eps)
+        location, rss = solution.fit.residuals(statistics.moments, statistics.eps)
         unheard = (solution.fit.n == 0).all(axis=0)
         stay = unheard | ~solution.fit.estimable
         learned = []

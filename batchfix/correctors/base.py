@@ -25,7 +25,6 @@ from ..core.design import Column, Factor, codes_of, encode, kept_of, repr_labels
 from ..core.estimability import check_estimable, nearly_redundant
 from ..core.groups import Groups, group_moments
 from ..core.least_squares import LinearFit, explained_by_batch, least_squares
-from ..core.residuals import FAINT, lost, refitted
 from ..core.statistics import BatchStatistics
 from ..exceptions import (
     BatchfixError,
@@ -37,7 +36,7 @@ from ..exceptions import (
 )
 from . import inputs
 from .applying import MapApplier, NewBatch, Solution, leave
-from .notices import some, warn, warn_about_rows, warn_about_scale, warn_one_batch
+from .notices import warn, warn_about_rows, warn_about_scale, warn_one_batch
 from .rows import Rows, names_in
 
 UNKNOWN = ("error", "pooled", "nan", "adapt")
@@ -96,11 +95,6 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
     def _finish(self, maps: Affine, solution: Solution) -> Affine:
         """Last say on the maps from batch frames to the target frame."""
         return maps
-
-    @property
-    def _needs_residuals(self) -> bool:
-        """Whether the maps depend on the spread of residuals."""
-        return True
 
     # ---- the verbs
 
@@ -326,7 +320,7 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         self.statistics_, self._labelled = statistics, labelled
         self._solution, self._adapted = None, ()
         if not add:
-            self._solution = self._solve(statistics, rows)
+            self._solution = self._solve(statistics)
         return rows
 
     def _warn_unlabelled(self) -> None:
@@ -347,14 +341,14 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
         moments = group_moments(rows.X, Groups.of(first.codes, len(first.values)), z)
         return BatchStatistics(first.values, tuple(columns), moments, float(np.finfo(rows.X.dtype).eps))
 
-    def _solve(self, statistics: BatchStatistics, rows: Rows | None = None) -> Solution:
-        """Finish the estimates; `rows` are those behind the statistics, where they are at hand."""
+    def _solve(self, statistics: BatchStatistics) -> Solution:
+        """Finish the estimates."""
         if self._labelled and len(statistics.batches) == 1:
             warn_one_batch(statistics.batches[0])
         check_estimable(statistics)
         _check_rows(statistics)
         self._reference(statistics.batches)
-        fit = self._fitted(statistics, rows)
+        fit = self._fitted(statistics)
         warn_about_rows(statistics, fit, self._feature)
         source, target, pooled, details = self._frames(statistics, fit)
         stay = ~fit.estimable
@@ -372,8 +366,8 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
             solution = replace(solution, loads=np.zeros(0, dtype=int))
         return solution
 
-    def _fitted(self, statistics: BatchStatistics, rows: Rows | None) -> LinearFit:
-        """Least squares on the moments; on the rows, for features of which moments have lost the residuals."""
+    def _fitted(self, statistics: BatchStatistics) -> LinearFit:
+        """Least squares on the moments."""
         close = nearly_redundant(statistics)
         if close:
             warn(
@@ -381,21 +375,7 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
                 "estimated and is left out of the model. Centre a number before taking its powers, or give fewer.",
                 EstimabilityWarning,
             )
-        fit = least_squares(statistics.moments, kept_of(statistics.columns))
-        if not self._needs_residuals or not len(lost(fit, fit.left)):
-            return fit
-        if rows is not None:
-            groups = Groups.of(rows.first.codes, len(rows.first.values))
-            return refitted(fit, rows.X, groups, _design(rows), statistics.eps)
-        faint = np.flatnonzero((fit.left < FAINT) & fit.estimable & (fit.rss.sum(axis=0) > 0))
-        if len(faint):
-            warn(
-                f"{some(faint, self._feature)} explained by what is kept so closely that sums over parts hold few "
-                "digits of the residual spread, here and, through shrinkage, of other features. Use fit() on all rows "
-                "at once for exact ones.",
-                EstimabilityWarning,
-            )
-        return fit
+        return least_squares(statistics.moments, kept_of(statistics.columns), statistics.eps)
 
     def _loads(self, columns: Sequence[Column]) -> np.ndarray:
         """Design columns that a row's own values of may enter its map."""

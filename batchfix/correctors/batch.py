@@ -142,10 +142,6 @@ class BatchCorrector(GuardedCorrector):
                 "Use location='mean' and scale='std', or fit on all rows at once."
             )
 
-    @property
-    def _needs_residuals(self) -> bool:
-        return self.scale is not None
-
     def _check_parameters(self) -> None:
         super()._check_parameters()
         if self.target == "standard" and self.reference_batch is not None:

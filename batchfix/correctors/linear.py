@@ -254,10 +254,6 @@ class LinearCorrector(BatchwiseCorrector):
         loading = np.broadcast_to(-theta, (len(maps.scale), *theta.shape))
         return Affine(maps.center, maps.scale, maps.shift + about, loading)
 
-    @property
-    def _needs_residuals(self) -> bool:
-        return False
-
     def _new_frame(self, solution: Solution, new: NewBatch) -> tuple[Frame, dict[str, Any]]:
         location = np.where(np.isnan(new.location), solution.target.location, new.location)
         return Frame(location, np.ones_like(location)), solution.details

@@ -400,7 +400,7 @@ class RenormCorrector(BatchwiseCorrector):
             )
         return population
 
-    def _solve(self, statistics: BatchStatistics, rows: Rows | None = None) -> Solution:
+    def _solve(self, statistics: BatchStatistics) -> Solution:
         """What applying asks for: the maps that the steps left behind, and that of the population."""
         shape = self._bridged.r.shape
         return Solution(

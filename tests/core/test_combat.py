@@ -8,9 +8,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from batchfix.core.affine import Frame
 from batchfix.core.combat import batch_frame, constant_within, effects, grand_frame
+from batchfix.core.comoments import CoMoments
 from batchfix.core.groups import Groups, group_moments
 from batchfix.core.least_squares import least_squares
-from batchfix.core.moments import CoMoments
 from batchfix.core.presence import scale_allowed
 
 seeds = st.integers(0, 2**32 - 1)

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from batchfix.core.comoments import CoMoments
 from batchfix.core.groups import Groups, group_moments
-from batchfix.core.moments import CoMoments, Moments
+from batchfix.core.moments import Moments
 
 LIBRARIES = ("numpy", "torch", "array_api_strict")
 in_each_library = pytest.mark.parametrize("library", LIBRARIES)

@@ -1,12 +1,17 @@
 """Residuals where what is kept explains nearly everything, against least squares on the residuals themselves."""
 
+from functools import reduce
+from operator import add
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from batchfix.core.comoments import CoMoments
 from batchfix.core.groups import Groups, group_moments
 from batchfix.core.least_squares import least_squares
-from batchfix.core.residuals import LOST, lost, refitted, residuals
 
 EPS = float(np.finfo(float).eps)
 RNG = np.random.default_rng(0)
@@ -14,52 +19,90 @@ N, P = 60, 5
 CODES = np.repeat([0, 1, 2], 20)
 GROUPS = Groups.of(CODES, 3)
 AGE = RNG.normal(size=(N, 1))
+SEX = np.eye(2)[RNG.integers(0, 2, N)]
 LEFT = RNG.normal(size=(N, P)) * [1.0, 1.0, 2.0, 3.0, 3.0] + CODES[:, None]
 GAPS = np.where(RNG.random((N, P)) < 0.1, np.nan, LEFT)
 
 
-def both(left: np.ndarray, slope: float, z: np.ndarray = AGE):
-    """Fits to a table with the effect and without it."""
+def in_parts(X: np.ndarray, z: np.ndarray, order: np.ndarray, cuts: list[int]) -> CoMoments:
+    """Moments of blocks of some rows, added up."""
+    parts = [group_moments(X[rows], Groups.of(CODES[rows], 3), z[rows]) for rows in np.split(order, cuts) if len(rows)]
+    return reduce(add, parts)
+
+
+def both(left: np.ndarray, slope: float, z: np.ndarray = AGE, order: np.ndarray | None = None, cuts: list[int] = ()):
+    """Fits to a table with the effect, in one piece or in parts, and without it."""
     X = left + slope * z.sum(axis=1, keepdims=True)
-    fits = [least_squares(group_moments(table, GROUPS, z)) for table in (X, left)]
-    return X, refitted(fits[0], X, GROUPS, z, EPS), fits[1]
+    moments = group_moments(X, GROUPS, z) if order is None else in_parts(X, z, order, cuts)
+    return X, least_squares(moments), least_squares(group_moments(left, GROUPS, z))
+
+
+def check(got, want, slope: float, about: float) -> None:
+    rounding = 16 * EPS * abs(slope) + 1e-9
+    assert_allclose(got.rss, want.rss, rtol=rounding * 4)
+    assert_allclose(got.location - about, want.location, atol=rounding)
 
 
 @pytest.mark.parametrize("left", [LEFT, GAPS], ids=["complete", "gaps"])
 @pytest.mark.parametrize("slope", [1.0, 1e3, 1e5, 1e7, -1e9])
 def test_an_effect_of_any_size_leaves_the_same_residuals(left, slope):
     _, got, want = both(left, slope)
-    rounding = 16 * EPS * abs(slope) + 1e-9
-    assert_allclose(got.rss, want.rss, rtol=rounding * 4)
-    assert_allclose(got.location - slope * got.pivot.sum(), want.location, atol=rounding)
-    assert_allclose(got.coef - slope, want.coef, atol=rounding)
+    check(got, want, slope, slope * got.pivot.sum())
+    assert_allclose(got.coef - slope, want.coef, atol=16 * EPS * abs(slope) + 1e-9)
 
 
-def test_an_ordinary_fit_is_not_looked_at_again():
-    X, _, _ = both(LEFT, 10.0)
-    fit = least_squares(group_moments(X, GROUPS, AGE))
-    assert refitted(fit, X, GROUPS, AGE, EPS) is fit
-    assert (fit.left > LOST).all()
-    assert not len(lost(fit, fit.left))
+@given(
+    order=st.permutations(range(N)),
+    cuts=st.lists(st.integers(1, N - 1), max_size=20).map(sorted),
+    slope=st.sampled_from([1.0, 1e3, 1e5, 1e7]),
+    gaps=st.booleans(),
+    factor=st.booleans(),
+)
+def test_parts_in_any_order_leave_the_residuals_of_the_whole(order, cuts, slope, gaps, factor):
+    z = np.column_stack([AGE, SEX * [1.0, 0.5]]) if factor else AGE
+    _, got, want = both(GAPS if gaps else LEFT, slope, z, np.array(order), cuts)
+    check(got, want, slope, slope * got.pivot.sum())
 
 
-@pytest.mark.parametrize("unit", [1e-150, 1.0, 1e140])
-def test_a_feature_explained_wholly_has_no_residuals(unit):
+def test_parts_sorted_by_what_explains_leave_the_residuals_of_the_whole():
+    """In a block z does not vary, so that only the steps between blocks show what it explains."""
+    order = np.argsort(SEX[:, 0], kind="stable")
+    _, got, want = both(LEFT, 1e7, SEX * [1.0, -1.0], order, list(range(5, N, 5)))
+    check(got, want, 1e7, 1e7 * (got.pivot * [1, 1]).sum())
+
+
+def test_rows_one_by_one_leave_the_residuals_of_the_whole():
+    _, got, want = both(LEFT, 1e7, AGE, np.arange(N), list(range(1, N)))
+    check(got, want, 1e7, 1e7 * got.pivot.sum())
+
+
+def test_rest_is_what_each_batch_by_itself_leaves():
+    X = LEFT + 1e6 * AGE
+    moments = in_parts(X, AGE, RNG.permutation(N), [7, 20, 41])
+    for k in range(3):
+        rows = np.flatnonzero(k == CODES)
+        design = np.column_stack([np.ones(len(rows)), AGE[rows]])
+        left = LEFT[rows] - design @ np.linalg.lstsq(design, LEFT[rows], rcond=None)[0]
+        assert_allclose(moments.rest[k], (left**2).sum(axis=0), rtol=1e-8)
+
+
+@pytest.mark.parametrize("unit", [1e-140, 1.0, 1e140])
+@pytest.mark.parametrize("cuts", [[], [13, 31]], ids=["whole", "parts"])
+def test_a_feature_explained_wholly_has_no_residuals(unit, cuts):
     X = np.column_stack([LEFT, 3 * AGE + 7 * CODES[:, None], AGE]) * unit
-    fit = refitted(least_squares(group_moments(X, GROUPS, AGE)), X, GROUPS, AGE, EPS)
+    fit = least_squares(in_parts(X, AGE, RNG.permutation(N), cuts))
     assert (fit.rss[:, P:] == 0).all()
     assert (fit.rss[:, :P] > 0).all()
 
 
-def test_other_rows_are_looked_at_again_too():
+def test_other_rows_leave_what_they_leave_without_the_effect():
     X, fit, plain = both(LEFT, 1e7)
     new, age = RNG.normal(size=(15, P)) + 4, RNG.normal(size=(15, 1))
     new[3, 2] = np.nan
     one = Groups.of(np.zeros(15, dtype=int), 1)
     tables = new + 1e7 * age, new
     got, want = (
-        residuals(model, group_moments(table, one, age), table, one, age, EPS)
-        for model, table in zip((fit, plain), tables, strict=True)
+        model.residuals(group_moments(table, one, age)) for model, table in zip((fit, plain), tables, strict=True)
     )
     assert_allclose(got[0] - 1e7 * fit.pivot.sum(), want[0], atol=1e-6)
     assert_allclose(got[1], want[1], rtol=1e-6)
@@ -68,5 +111,5 @@ def test_other_rows_are_looked_at_again_too():
 
 def test_a_spread_of_rounding_units_of_float32_is_none():
     X = (LEFT * 1e-3 + 1e7 * AGE).astype(np.float32)
-    fit = least_squares(group_moments(X, GROUPS, AGE))
-    assert (refitted(fit, X, GROUPS, AGE, float(np.finfo(np.float32).eps)).rss == 0).all()
+    fit = least_squares(group_moments(X, GROUPS, AGE), eps=float(np.finfo(np.float32).eps))
+    assert (fit.rss == 0).all()

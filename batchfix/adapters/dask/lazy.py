@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...correctors import GroupCorrector
 from ...correctors.base import BatchwiseCorrector
 from ...exceptions import BatchfixError
+from ..streaming.rules import finish
 from . import rules, tasks
 from .chunks import Chunks, da, dd
 from .store import store
@@ -98,7 +99,7 @@ def fit(
     while len(parts) > 1:
         parts = [merge(parts[i : i + split_every]) for i in range(0, len(parts), split_every)]
     whole = tasks.computed("The fit", chunks.tables, parts[0])[0].corrector
-    _solve(whole)
+    finish(whole)
     kept = {name: value for name, value in vars(corrector).items() if name in own}
     corrector.__dict__ = kept | {name: value for name, value in vars(whole).items() if name not in own}
     return corrector
@@ -182,17 +183,10 @@ def _emptied(corrector: Any) -> Any:
     return corrector
 
 
-def _solve(corrector: Any) -> None:
-    """Finish the estimates, as fit does, so that what cannot be estimated is said now."""
-    inner = getattr(corrector, "corrector_", corrector)
-    if isinstance(inner, BatchwiseCorrector):
-        inner.solution_  # noqa: B018  # made when asked for
-
-
 def _mapper(corrector: Any) -> Any:
     """A copy that gives back tables as they come, in memory of its own."""
     mapper = copying.copy(corrector)
-    _solve(mapper)
+    finish(mapper)
     mapper._sklearn_output_config = {"transform": "default"}
     if "copy" in mapper.get_params(deep=False):
         mapper.copy = True

@@ -23,8 +23,9 @@ from itertools import combinations
 
 import numpy as np
 
+from ...core.comoments import CoMoments
 from ...core.design import Column, Factor, Number, repr_label, slices
-from ...core.moments import CoMoments, Moments
+from ...core.moments import Moments
 
 EXACT = 1e-12
 """Two sums of squares that agree to so much of n are equal, but for rounding."""

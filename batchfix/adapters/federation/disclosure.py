@@ -22,8 +22,9 @@ from itertools import chain
 
 import numpy as np
 
+from ...core.comoments import CoMoments
 from ...core.design import Column, repr_label
-from ...core.moments import CoMoments, Moments
+from ...core.moments import Moments
 from ...core.statistics import BatchStatistics
 from .cell_counts import (
     ROUNDING,

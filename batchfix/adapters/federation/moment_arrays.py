@@ -12,6 +12,7 @@ With B batches, p features, and q design columns (a kept or nuisance factor has 
     z_mean      (B, q, p)              z        means of the design columns over the rows where x is observed
     zz          (B, q (q + 1) / 2, p)  z z      sums of products of their deviations from these means
     zx          (B, q, p)              z x      sums of products of deviations of the design columns and of x
+    rest        (B, p)                 x x      what a batch's own regression on the design columns leaves of m2
     present     (B, p)                 1        observed values declared present (`scale_where`), where any were
     tie_values  (s, B, p)              x        the s commonest values, NaN where there are fewer (only if asked for)
     tie_lower   (s, B, p)              1        bounds on how often each occurs
@@ -30,8 +31,9 @@ from typing import Any
 
 import numpy as np
 
+from ...core.comoments import CoMoments
 from ...core.design import Column, Factor, Number
-from ...core.moments import CoMoments, Moments
+from ...core.moments import Moments
 from ...core.statistics import BatchStatistics
 from ...core.ties import Ties
 from ..storage.declared import check_types
@@ -46,6 +48,7 @@ SHAPES = {
     "z_mean": "Bqz",
     "zz": "Btz",
     "zx": "Bqp",
+    "rest": "Bp",
     "present": "Bp",
     "tie_values": "sBp",
     "tie_lower": "sBp",
@@ -55,7 +58,7 @@ SHAPES = {
 """One letter an axis: t of q (q + 1) / 2, n and z of 1 or p."""
 
 COUNTS = ("rows", "n", "present", "tie_lower", "tie_upper", "tie_other")
-DESIGN = ("row_z_mean", "row_zz", "z_mean", "zz", "zx")
+DESIGN = ("row_z_mean", "row_zz", "z_mean", "zz", "zx", "rest")
 OPTIONAL = ("present", "tie_values", "tie_lower", "tie_upper", "tie_other")
 
 
@@ -74,6 +77,7 @@ def to_arrays(statistics: BatchStatistics) -> dict[str, np.ndarray]:
         "z_mean": m.z_mean,
         "zz": m.zz[:, j, k],
         "zx": m.zx,
+        "rest": m.rest,
         "present": statistics.present,
     }
     if ties is not None:
@@ -93,7 +97,7 @@ def from_arrays(
     _check_labels(batches, columns)
     q, shape = sum(c.width for c in columns), arrays["mean"].shape
     if not q:
-        arrays = dict(zip(DESIGN, _nothing(*shape), strict=True)) | dict(arrays)
+        arrays = dict(zip(DESIGN, [*_nothing(*shape), arrays["m2"]], strict=True)) | dict(arrays)
     _check(arrays, batches, columns)
     n = np.broadcast_to(arrays["n"], shape).astype(np.float64)
     ties = None
@@ -111,6 +115,7 @@ def from_arrays(
             rows=arrays["rows"].astype(np.float64),
             row_z_mean=arrays["row_z_mean"],
             row_zz=_square(arrays["row_zz"], q),
+            rest=arrays["rest"],
         ),
         eps,
         present=arrays["present"].astype(np.float64) if "present" in arrays else None,
@@ -148,7 +153,7 @@ def _check(arrays: Mapping[str, np.ndarray], batches: np.ndarray, columns: Seque
             raise ValueError(f"{name} holds {values.dtype}")
         if not np.isfinite(values).all() and name != "tie_values":
             raise ValueError(f"{name} is not finite")
-        if name in (*COUNTS, "m2") and (values < 0).any():
+        if name in (*COUNTS, "m2", "rest") and (values < 0).any():
             raise ValueError(f"{name} is below 0")
     if (arrays["n"] > arrays["rows"][:, None]).any():
         raise ValueError("there are more values than rows")

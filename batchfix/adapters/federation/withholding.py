@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ...core.comoments import CoMoments
 from ...core.design import Column, Factor, slices
-from ...core.moments import CoMoments, Moments
+from ...core.moments import Moments
 from ...core.statistics import BatchStatistics
 
 
@@ -55,6 +56,7 @@ def without(statistics: BatchStatistics, batches: np.ndarray, cells: np.ndarray)
             rows=rows,
             row_z_mean=row_z_mean[:, kept],
             row_zz=m.row_zz[stay][:, kept][:, :, kept],
+            rest=left(m.rest),
         ),
         present=None if statistics.present is None else left(statistics.present),
     )

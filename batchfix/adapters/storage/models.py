@@ -21,12 +21,13 @@ from sklearn.utils.validation import check_is_fitted
 from ... import correctors
 from ...atomic import PathLike
 from ...core.affine import Affine, Frame
+from ...core.comoments import CoMoments
 from ...core.design import Factor, Number
 from ...core.expanding import Expanding
 from ...core.exponential import Exponential
 from ...core.hierarchy import ShrinkageSums
 from ...core.least_squares import LinearFit
-from ...core.moments import CoMoments, Moments
+from ...core.moments import Moments
 from ...core.partition import BinaryPartition
 from ...core.peers import Levels
 from ...core.renorm import Bridged, Population

@@ -24,6 +24,7 @@ _MOMENTS = {
     "moments.zx": "Bqp",
     "moments.row_z_mean": "Bq",
     "moments.row_zz": "Bqq",
+    "moments.rest": "Bp",
     "robust.location": "Bp",
     "robust.scale": "Bp",
 }
@@ -40,7 +41,6 @@ _SOLUTION = {
     "fit.pivot": "q",
     "fit.feature_pivot": "q?",
     "fit.estimable": "p",
-    "fit.left": "p",
     "maps.center": "Bp",
     "maps.scale": "Bp",
     "maps.shift": "Bp",

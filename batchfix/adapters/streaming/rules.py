@@ -24,6 +24,7 @@ from ...correctors import (
     RenormCorrector,
 )
 from ...correctors import columns as kinds
+from ...correctors.base import BatchwiseCorrector
 from ...correctors.rows import names_in
 from ...correctors.rowwise import RowwiseCorrector
 from ...correctors.tables import take_keys
@@ -174,3 +175,10 @@ def _batches(corrector: Any) -> Keys:
         return [np.broadcast_to(np.asarray(block.batch), block.X.shape[0])]
 
     return found
+
+
+def finish(corrector: Any) -> None:
+    """Finish the estimates, as fit does, so that what cannot be estimated is said now."""
+    inner = getattr(corrector, "corrector_", corrector)
+    if isinstance(inner, BatchwiseCorrector):
+        inner.solution_  # noqa: B018  # made when asked for

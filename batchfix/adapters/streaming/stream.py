@@ -13,17 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from tqdm import tqdm
 
 from ... import exceptions
-from ...core.least_squares import LinearFit
-from ...core.residuals import FAINT
-from ...correctors.base import BatchwiseCorrector
-from ...correctors.notices import some, warn
-from ...exceptions import BatchfixError, EstimabilityWarning, MergeError
+from ...exceptions import BatchfixError, MergeError
 from ..sinks.sink import open_sink
 from ..sources.source import Block, Source, as_source
 from . import rules
@@ -49,7 +44,7 @@ def fit(
             learn(block)
         n += block.stop - block.start
     rules.check_rows(fresh, n)
-    _finish(fresh)
+    rules.finish(fresh)
     kept = {name: value for name, value in vars(corrector).items() if name in own}
     corrector.__dict__ = kept | {name: value for name, value in vars(fresh).items() if name not in own}
 
@@ -150,23 +145,3 @@ def _located(block: Block) -> Iterator[None]:
         if block.start == 0 or getattr(exceptions, kind.__name__, None) is not kind:
             raise
         raise kind(f"In the block of rows {block.start} to {block.stop - 1}: {error}") from error
-
-
-def _finish(corrector: Any) -> None:
-    """Estimates, and their errors, now and not when they are first asked for."""
-    inner = getattr(corrector, "corrector_", corrector)
-    if isinstance(inner, BatchwiseCorrector):
-        _warn_of_vanished(inner, inner.solution_.fit)
-
-
-def _warn_of_vanished(corrector: BatchwiseCorrector, fit: LinearFit) -> None:
-    """Name the features of which nothing is left in sums, though in the rows something may be."""
-    varies = np.asarray(corrector.statistics_.moments.x.m2).sum(axis=0) > 0
-    none = np.flatnonzero((fit.left < FAINT) & fit.estimable & varies & (np.nan_to_num(fit.rss).sum(axis=0) == 0))
-    if corrector._needs_residuals and len(none):
-        warn(
-            f"{some(none, corrector._feature)} explained by what is kept wholly, or so closely that sums over parts "
-            "do not show the rest: if there is one, fit() on all rows at once corrects by it and, through shrinkage, "
-            "may correct other features a little otherwise. Leave such a feature out, or use fit().",
-            EstimabilityWarning,
-        )
