@@ -543,9 +543,13 @@ def test_the_benchmark_runs_at_a_small_size(tmp_path):
     spec = importlib.util.spec_from_file_location("bench_scale", place)
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
-    found = bench.measure("20000x100x6", tmp_path)
+    pytest.importorskip("distributed")
+    found = bench.measure("20000x100x6", tmp_path, by_dask=True)
     assert found["combat"]["off"] < 1e-6
     assert found["combat"]["megabytes"] < 600
+    assert found["dask"]["off"] < 1e-6
+    assert found["dask"]["megabytes"] < 1000
+    np.testing.assert_allclose(np.load(tmp_path / "dask.npy"), np.load(tmp_path / "combat.npy"), rtol=1e-5, atol=1e-5)
     assert np.load(tmp_path / "combat.npy", mmap_mode="r").shape == (20000, 100)
 
 
