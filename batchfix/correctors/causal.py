@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.causal import LARGE, restore, standardize
@@ -217,6 +218,25 @@ class CausalCorrector(CausalParameters, RowwiseCorrector):
         out = self._output_for(reading.table)
         self._pass(reading, self.window_, out)
         return self._wrap(out, reading.table, reading.table.names)
+
+    def advance(self, X: Any) -> Any:
+        """`transform`, and `partial_fit` with the same rows, in one pass: a stream corrected as it comes.
+
+        From nothing, too. What is refused leaves the state as it was.
+
+        Returns
+        -------
+        table of X's kind, columns and index, without key columns
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> stream = CausalCorrector("expanding", scale=None)
+        >>> [stream.advance(np.array([[day]])).item() for day in (1.0, 3.0, 8.0)]
+        [nan, nan, 6.0]
+        """
+        table, out = self._learn(X, from_nothing=False, measure=True)
+        return _wrap_data_with_container("transform", self._wrap(out, table, table.names), X, self)
 
     def inverse_transform(self, X: Any) -> Any:
         """Values back from what `transform` returned: each is restored by the past before it, row after row.

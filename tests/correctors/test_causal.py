@@ -12,6 +12,7 @@ import skops.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from pandas.testing import assert_frame_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
@@ -124,6 +125,27 @@ def test_whoever_cuts_the_rows_the_numbers_are_the_same(kind, cuts, seed):
     again = CausalCorrector(**kind).fit(X)
     new = np.random.default_rng(seed + 1).normal(size=(5, P))
     assert_array_equal(model.transform(new), again.transform(new))
+
+
+@of_every_kind
+def test_advance_is_transform_and_partial_fit(kind):
+    one, two = (CausalCorrector(**kind, by="symbol", time="date") for _ in range(2))
+    days = [day for _, day in LONG.groupby("date")]
+    one.advance(days[0])
+    two.partial_fit(days[0])
+    for day in days[1:]:
+        want = two.transform(day)
+        two.partial_fit(day)
+        assert_frame_equal(one.advance(day), want)
+    assert pickle.dumps(one) == pickle.dumps(two)
+    with pytest.raises(BatchfixError, match="later"):
+        one.advance(days[0])
+    assert pickle.dumps(one) == pickle.dumps(two)
+
+
+def test_advance_gives_the_container_that_was_asked_for():
+    model = CausalCorrector().set_output(transform="pandas")
+    assert isinstance(model.advance(WIDE.to_numpy()), pd.DataFrame)
 
 
 @of_every_kind

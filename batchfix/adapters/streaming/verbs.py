@@ -46,9 +46,7 @@ def _causal(corrector: CausalCorrector, *, inverse: bool) -> Callable[[Block], A
 
     def move(block: Block) -> Any:
         if not inverse:
-            out = moving.transform(block.X)
-            moving.partial_fit(block.X)
-            return out
+            return moving.advance(block.X)
         out = moving.inverse_transform(block.X)
         moving.partial_fit(_with_values(block.X, out, moving))
         return out
