@@ -61,7 +61,8 @@ def fit_blocks(
     -----
     What belongs together must stand together: the rows of a date for a GroupCorrector of a long table, those of a batch
     for a RenormCorrector. A CausalCorrector takes rows in the order of time. Where blocks bring their own kept columns,
-    the first one says whether a column is a factor or a number.
+    the first one says whether a column is a factor or a number. Groups of a GroupCorrector that come up in later blocks
+    only stand last in `group_names_`.
 
     Examples
     --------

@@ -175,6 +175,11 @@ def scale_of(values: np.ndarray) -> str:
     return "amounts"
 
 
+def scale_of_both(one: str, other: str) -> str:
+    """What rows of two tables are together."""
+    return one if one == other else "amounts"
+
+
 def are_whole(values: np.ndarray) -> bool:
     """Whether all values (n, D) are whole numbers; looks at rows by the hundred, and no further than needed."""
     return all(

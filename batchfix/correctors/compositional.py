@@ -24,7 +24,7 @@ from ..core.zeros import POLICIES
 from ..exceptions import BatchfixError, MergeError
 from . import inputs
 from .adding import WhereItAdds
-from .amounts import Amounts, scale_of
+from .amounts import Amounts, scale_of, scale_of_both
 from .base import REQUESTS, UNKNOWN
 from .ratios import RatioCorrection
 from .tables import Key
@@ -62,7 +62,8 @@ class CompositionalCorrector(RatioCorrection):
     Attributes
     ----------
     scale_of_input_ : {"counts", "proportions", "percentages", "amounts"}
-        What the rows of fit were taken for: whole numbers; rows that sum to 1 at most, or to 100; or none of these.
+        What the rows of fit were taken for: whole numbers; rows that sum to 1 at most, or to 100; or none of these, as
+        where parts of several kinds were added up.
     corrector_ : corrector
         As fitted to the log-ratios.
     log_ratio_ : LogRatio
@@ -186,6 +187,7 @@ class CompositionalCorrector(RatioCorrection):
         self._check_same_ratios(other)
         merged = copying.copy(self)
         merged.corrector_ = self.corrector_.merge(other.corrector_)
+        merged.scale_of_input_ = scale_of_both(self.scale_of_input_, other.scale_of_input_)
         return merged
 
     def fit_transform(self, X: Any, y: Any = None, *, batch: Any = None, keep: Any = None) -> Any:

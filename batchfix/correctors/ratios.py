@@ -34,7 +34,7 @@ from ..exceptions import (
     UnmergeableError,
 )
 from . import inputs
-from .amounts import AmountReader, Amounts, are_whole, scale_of
+from .amounts import AmountReader, Amounts, are_whole, scale_of, scale_of_both
 from .base import BatchwiseCorrector
 from .batch import BatchCorrector
 from .combat import ComBat
@@ -155,6 +155,7 @@ class RatioCorrection(TransformParameter, TransformerMixin, AmountReader):
         inner = copying.copy(self.corrector_)
         y = self._bare_y(y, table)
         self.corrector_ = inner.partial_fit(self._named_ratios(Z), y, **table.bare(), **self._where(table))
+        self.scale_of_input_ = scale_of_both(self.scale_of_input_, scale_of(table.values))
         return table, Z
 
     def _bare_y(self, y: Any, table: Amounts) -> Any:

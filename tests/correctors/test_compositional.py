@@ -268,6 +268,16 @@ def test_it_says_what_it_took_the_input_for(table, name):
         assert CompositionalCorrector().fit(table, batch=labels).scale_of_input_ == name
 
 
+def test_it_says_what_it_took_parts_for():
+    fits = {name: CompositionalCorrector(zeros=HalfMinimum(1e-6)) for name in ("one", "other")}
+    fits["one"].partial_fit(ARRAY[:9], batch=LABELS[:9]).partial_fit(ARRAY[9:], batch=LABELS[9:])
+    assert fits["one"].scale_of_input_ == "counts"
+    fits["other"].partial_fit(closure(ARRAY), batch=LABELS)
+    assert fits["other"].scale_of_input_ == "proportions"
+    assert fits["one"].merge(fits["other"]).scale_of_input_ == "amounts"
+    assert fits["one"].partial_fit(closure(ARRAY), batch=LABELS).scale_of_input_ == "amounts"
+
+
 @quiet
 @by_corrector
 @pytest.mark.parametrize("output", ["log_ratio", "composition", "abundance"])
