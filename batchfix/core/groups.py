@@ -183,7 +183,9 @@ def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
             part = _masked_moments(X[np.ix_(rows, j)].astype(np.float64), z_centred)
             count[j], mean[j], m2[j], zx[:, j] = part[:4]
             if q:
-                z_mean_[:, j], zz_[:, :, j] = z_mean[:, None] + part[4], part[5]
+                # where nothing is observed there is no mean: that of the rows would be theirs alone, for ever
+                z_mean_[:, j] = np.where(part[0] > 0, z_mean[:, None] + part[4], 0.0)
+                zz_[:, :, j] = part[5]
     return CoMoments(
         x=Moments(count[None], mean[None], m2[None]),
         z_mean=z_mean_[None],

@@ -208,3 +208,11 @@ def test_complete_data_shares_one_set_of_design_statistics():
     masked = group_moments(x, Groups.of(codes, 3), z)
     assert not masked.complete
     assert not (complete + masked).complete
+
+
+def test_where_nothing_is_observed_no_mean_tells_of_rows():
+    x, z = np.array([[1.0, np.nan], [2.0, np.nan], [3.0, 4.0]]), np.array([[50.0], [60.0], [70.0]])
+    groups = Groups.of(np.array([0, 0, 1]), 2)
+    assert_array_equal(group_moments(x, groups, z).z_mean[0, :, 1], 0.0)
+    first = group_moments(x[:1], Groups.of(np.array([0]), 2), z[:1])
+    assert_array_equal((first + group_moments(x[1:], Groups.of(np.array([0, 1]), 2), z[1:])).z_mean[0, :, 1], 0.0)
