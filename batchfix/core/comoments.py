@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..exceptions import BatchfixError
 from . import blocks
 from .moments import Moments, share_of
 from .semidefinite import inverse, root, times, transposed
@@ -26,6 +27,11 @@ LOST = 1e-5
 
 FEW = 1 << 18
 """Values worked on at a time."""
+
+SMALLEST_M2 = 1e-306
+"""Below this a sum of squares has lost its digits to underflow."""
+
+SMALLEST_SPREAD = 1e-140
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,12 @@ class CoMoments:
         rows, row_share = share_of(self.rows, other.rows)
         row_step = other.row_z_mean - self.row_z_mean
         row_weight = (self.rows * row_share)[:, None, None]
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = self.x + other.x
+        apart = np.where((self.x.n > 0) & (other.x.n > 0), np.abs(other.x.mean - self.x.mean), 0.0)
+        check_squares(x.m2, apart, x.mean)
         return CoMoments(
-            x=self.x + other.x,
+            x=x,
             z_mean=z_mean,
             zz=zz,
             zx=zx,
@@ -174,6 +184,27 @@ class CoMoments:
             own = _coefficients(part, inverse(R))
             left[b, j] = part.rest + _squares(times(R, own - coef[None, :, j]))
         return left
+
+
+def check_squares(m2: np.ndarray, differences: np.ndarray, values: np.ndarray) -> None:
+    """Raise where squares overflow, or vanish as in `check_underflow`."""
+    if not np.isfinite(m2).all():
+        raise BatchfixError(
+            "The squares of X must fit float64, got values about 1e154 or more apart. "
+            "Rescale X, for example divide it by a power of ten."
+        )
+    check_underflow(m2, differences, values)
+
+
+def check_underflow(m2: np.ndarray, differences: np.ndarray, values: np.ndarray) -> None:
+    """Raise where values differ by more than rounding but their squares vanish; `differences` are 0 if they do not."""
+    real = differences > 1e-10 * np.abs(values)
+    vanished = differences[(m2 < SMALLEST_M2) & real & (differences < SMALLEST_SPREAD)]
+    if vanished.size:
+        raise BatchfixError(
+            f"The squares of X must fit float64, got a feature whose values differ by about {vanished.max():.1g}. "
+            "Rescale X, for example multiply it by a power of ten."
+        )
 
 
 FIELDS = ("z_mean", "zz", "zx", "rows", "row_z_mean", "row_zz", "rest")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..exceptions import BatchfixError
 from . import blocks
-from .comoments import CoMoments
+from .comoments import CoMoments, check_squares, check_underflow
 from .moments import Moments
 from .residuals import rest_of_rows
 
@@ -23,11 +23,6 @@ PILOT_ROWS = 32
 Sum and sum of squares of x - k lose at most a factor n / m to cancellation when k is the mean of m of the n rows,
 whatever the data: 16 in a short block, 128 in the longest (4096 rows).
 """
-
-SMALLEST_M2 = 1e-306
-"""Below this a sum of squares has lost its digits to underflow."""
-
-SMALLEST_SPREAD = 1e-140
 
 MASKED_COLUMNS = 256
 
@@ -171,7 +166,7 @@ def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
         offset = total / n
         m2 = np.maximum(squares - total * offset, 0.0)
         odd = np.flatnonzero(~np.isfinite(squares))
-        _check_underflow(m2, np.abs(total) + np.abs(first - pilot[-1]), shift)
+        check_underflow(m2, np.abs(total) + np.abs(first - pilot[-1]), shift)
 
     count, mean = np.full(p, float(n)), shift + offset
     z_mean_, zz_ = z_mean[:, None], zz[:, :, None]
@@ -216,12 +211,7 @@ def _masked_moments(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
         x[missing] = 0.0
         left = x.sum(axis=0) / safe  # what rounding left in the mean
         m2 = np.maximum((x * x).sum(axis=0) - left * left * count, 0.0)
-    if not np.isfinite(m2).all():
-        raise BatchfixError(
-            "The squares of X must fit float64, got values about 1e154 or more apart. "
-            "Rescale X, for example divide it by a power of ten."
-        )
-    _check_underflow(m2, np.abs(x).max(axis=0, initial=0.0), first)
+    check_squares(m2, np.abs(x).max(axis=0, initial=0.0), first)
     mean = np.where(count > 0, first + offset + left, 0.0)
 
     weights = seen.astype(np.float64)
@@ -231,14 +221,3 @@ def _masked_moments(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
     zz = (products.T @ weights).reshape(q, q, x.shape[1]) - (z_mean[:, None] * (z_mean[None] * count))
     zx = z.T @ x - z_mean * (left * count)
     return count, mean, m2, zx, z_mean, zz
-
-
-def _check_underflow(m2: np.ndarray, differences: np.ndarray, values: np.ndarray) -> None:
-    """Raise where values differ by more than rounding but their squares vanish; `differences` are 0 if they do not."""
-    real = differences > 1e-10 * np.abs(values)
-    vanished = differences[(m2 < SMALLEST_M2) & real & (differences < SMALLEST_SPREAD)]
-    if vanished.size:
-        raise BatchfixError(
-            f"The squares of X must fit float64, got a feature whose values differ by about {vanished.max():.1g}. "
-            "Rescale X, for example multiply it by a power of ten."
-        )

@@ -304,6 +304,7 @@ SPARSE = table(4, 30).assign(v=np.where(ROWS == 7, 3.25, 0.0))
 AGE = labels(4, 30)["age"]
 SEX = np.where(ROWS % 2, "f", "m")
 DOSE = np.where(np.isin(ROWS, [1, 2, 4, 6, 8, 10]), 20 + ROWS**0.5, 0.0)  # one odd row of six
+LEVELS_OF_DOSE = np.where(ROWS == 3, 2.0, ROWS % 2)
 FEW = table(4, 30).assign(v=np.where(ROWS == 7, 7.7, np.where(ROWS == 9, 3.1, 0.0)))
 RARE = table(4, 30).assign(v=np.where(SEX == "m", 5 + ROWS**0.5, np.where(ROWS == 1, 7.7, 0.0)))
 CASES = {
@@ -375,6 +376,26 @@ CASES = {
         {},
         {"X": table(4, 30).assign(v=np.where((ROWS == 1) | (ROWS > 16), AGE, 0.0)), "keep": {"dose": DOSE}},
         "'v' in batch 'p', dose other than 0, other than 0: 1 value",
+    ),
+    "a dose and its square": (
+        {},
+        {"keep": {"dose": LEVELS_OF_DOSE, "square": LEVELS_OF_DOSE**2}},
+        "batch 'p', dose other than square: 1 row",
+    ),
+    "a dose and who had one": (
+        {},
+        {"keep": {"carrier": np.where(LEVELS_OF_DOSE > 0, "yes", "no"), "dose": LEVELS_OF_DOSE}},
+        "batch 'p', carrier='yes' other than dose: 1 row",
+    ),
+    "a number and itself, edited once": (
+        {},
+        {"keep": {"age": AGE, "then": AGE + 3 * (ROWS == 7)}},
+        "batch 'p', age other than then: 1 row",
+    ),
+    "a feature that is a kept number but once": (
+        {},
+        {"X": table(4, 30).assign(v=AGE + 3 * (ROWS == 7)), "keep": {"age": AGE}},
+        "'v' in batch 'p', other than age: 1 value",
     ),
     "gaps of two doses": (
         {},
@@ -449,6 +470,12 @@ def test_zeros_that_are_values_like_others_may_be_sent(tmp_path):
     counts = np.where(rng.random((80, 90)) < 0.07, rng.gamma(9, size=(80, 90)), 0.0)
     corrector = ComBat().partial_fit(np.c_[z_scores[:, :3], counts], **how)  # a few with both signs excuse no counts
     with pytest.raises(DisclosureError, match=r"other than 0: .*is estimated from the sums; .* set min_nonzero=1"):
+        save_moments(corrector, tmp_path / "a")
+    rare = np.zeros((80, 20))
+    for k in range(20):
+        rare[rng.choice(80, 2, replace=False), k] = rng.integers(1, 50, 2) + [0, 60]
+    corrector = ComBat().partial_fit(np.c_[z_scores[:, :6], rare], **how)
+    with pytest.raises(DisclosureError, match="other than 0: 1 value"):
         save_moments(corrector, tmp_path / "a")
 
 
@@ -703,8 +730,22 @@ def test_a_list_of_paths_is_no_path(tmp_path):
 def test_a_file_counts_once(tmp_path):
     save_moments(site(1, ["p"]), tmp_path / "a")
     (tmp_path / "copy").write_bytes((tmp_path / "a").read_bytes())
-    with pytest.raises(MergeError, match=r"copy' holds the same as .*a'"):
+    with pytest.raises(MergeError, match=r"copy' holds the same rows of batch 'p' as .*a'"):
         load_moments(tmp_path / "a", tmp_path / "copy")
+
+
+def test_rows_count_once_however_they_were_saved(tmp_path):
+    X, batch = table(3, 30), np.repeat(["p", "q"], 15)
+    save_moments(ComBat().fit(X, batch=batch), tmp_path / "a")
+    save_moments(ComBat().fit(X, batch=batch), tmp_path / "other least", min_cell=4)
+    order = np.random.default_rng(0).permutation(30)
+    save_moments(ComBat().fit(X.iloc[order], batch=batch[order]), tmp_path / "other order")
+    save_moments(ComBat().partial_fit(X[15:], batch=batch[15:]), tmp_path / "one batch of two")
+    for name in ("other least", "other order", "one batch of two"):
+        with pytest.raises(MergeError, match=f"{name}' holds the same rows of batch '[pq]' as .*a'"):
+            load_moments(tmp_path / "a", tmp_path / name)
+    save_moments(ComBat().fit(X + 1e-6, batch=batch), tmp_path / "like")
+    assert load_moments(tmp_path / "a", tmp_path / "like").batch_counts_ == {"p": 30, "q": 30}
 
 
 def test_one_path_counts_once_however_it_is_written(tmp_path, monkeypatch):
@@ -712,10 +753,10 @@ def test_one_path_counts_once_however_it_is_written(tmp_path, monkeypatch):
     path = "a"
     save_moments(site(1, ["p"]), path)
     for other in (path, Path(path), "./a", str(tmp_path / "a")):
-        with pytest.raises(MergeError, match=r"holds the same as 'a'\. Leave one out"):
+        with pytest.raises(MergeError, match=r"holds the same rows of batch 'p' as 'a'\. Leave one out"):
             load_moments(path, other)
     save_moments(site(2, ["q"]), "b")
-    with pytest.raises(MergeError, match="'b' holds the same as 'b'"):
+    with pytest.raises(MergeError, match="'b' holds the same rows of batch 'q' as 'b'"):
         load_moments(path, "b", "b")
 
 

@@ -409,3 +409,18 @@ def test_parameters_that_are_lists_are_equal_by_what_they_hold():
         LinearCorrector(keep_keys=["age", "sex"]).partial_fit(table, batch="a").merge(
             LinearCorrector(keep_keys=["sex", "age"]).partial_fit(table, batch="b")
         )
+
+
+@pytest.mark.parametrize("size", [1e160, 1e-160])
+def test_squares_that_only_overflow_or_vanish_together_are_refused_as_in_one_piece(size):
+    X = np.random.default_rng(0).normal(size=(8, 3))
+    X[:, 1] = np.repeat([0.0, size], 4)
+    batch = ["a", "b"] * 4
+    with pytest.raises(BatchfixError, match="squares of X must fit float64"):
+        BatchCorrector().fit(X, batch=batch)
+    first = BatchCorrector().partial_fit(X[:4], batch=batch[:4])
+    with pytest.raises(BatchfixError, match="squares of X must fit float64"):
+        first.partial_fit(X[4:], batch=batch[4:])
+    with pytest.raises(BatchfixError, match="squares of X must fit float64"):
+        first.merge(BatchCorrector().partial_fit(X[4:], batch=batch[4:]))
+    assert first.statistics_.moments.rows.sum() == 4

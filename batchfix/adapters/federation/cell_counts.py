@@ -8,11 +8,12 @@ of rows, (B, 1) or (B, p), flow out, each with its words:
     zz_jk + n z_mean_j z_mean_k              rows of two levels of two factors
     (sum z)^2 / sum z^2                      rows where a number is not 0, if it has one value there
     n - levels - numbers                     equations that are missing to solve for the rows
+    (sum a - b)^2 / sum (a - b)^2            rows where a differs from b, if it always does by as much
     sum a b / (v_a v_b)                      rows where neither a nor b is 0; v = sum a^2 / sum a
 
-In the last, a and b are levels, numbers or features. It counts where each has one value v besides 0, as levels have.
-Where values differ it is an estimate: v is the mean value, in proportion to size, and a value far larger than the
-others counts as more than one. Of values of both signs it says nothing.
+In the last two, a and b are levels, numbers or features. The last counts where each has one value v besides 0, as
+levels have. Where values differ it is an estimate: v is the mean value, in proportion to size, and a value far larger
+than the others counts as more than one. Of values of both signs it says nothing.
 """
 
 from __future__ import annotations
@@ -139,6 +140,50 @@ def rows_of_pairs(n: np.ndarray, z_mean: np.ndarray, zz: np.ndarray, parts: Sequ
         if a.name != b.name and not (a.level and b.level):
             count = (zz[:, a.k, b.k] + n * a.of(z_mean) * b.of(z_mean)) / (a.height * b.height)
             yield f", {a.words} and {b.words}", count, a.exact & b.exact, np.minimum(among[i], among[j])
+
+
+def rows_of_differences(
+    n: np.ndarray, z_mean: np.ndarray, zz: np.ndarray, columns: Sequence[Column], parts: Sequence[Part01]
+) -> Counts:
+    """Rows where a number differs from another, or from a level: a dose from its square, or from who had any.
+
+    Of two columns that have two values each all four cells are counted elsewhere.
+    """
+    named = [
+        (c.name, c.name if isinstance(c, Number) else f"{c.name}={repr_label(c.levels[k])}", at.start + k)
+        for c, at in zip(columns, slices(columns), strict=True)
+        for k in range(c.width)
+    ]
+    of_two = {k: np.any([part.exact for part in parts if part.k == k] or [False], axis=0) for _, _, k in named}
+    for (one, words, j), (two, more, k) in combinations(named, 2):
+        if one != two:
+            count = _differ(n, z_mean[:, j], z_mean[:, k], zz[:, j, j], zz[:, k, k], zz[:, j, k])
+            yield f", {words} other than {more}", np.where(of_two[j] & of_two[k], 0.0, count)
+
+
+def values_of_differences(moments: CoMoments, columns: Sequence[Column]) -> Counts:
+    """Values of a feature that differ from a number, or from a level."""
+    x, n = moments.x, np.asarray(moments.x.n)
+    for c, at in zip(columns, slices(columns), strict=True):
+        for k in range(c.width):
+            words = c.name if isinstance(c, Number) else f"{c.name}={repr_label(c.levels[k])}"
+            j = at.start + k
+            count = _differ(n, x.mean, moments.z_mean[:, j], x.m2, moments.zz[:, j, j], moments.zx[:, j])
+            yield f", other than {words}", count
+
+
+def _differ(
+    n: np.ndarray, mean_a: np.ndarray, mean_b: np.ndarray, aa: np.ndarray, bb: np.ndarray, ab: np.ndarray
+) -> np.ndarray:
+    """How many of n values of a and b differ, if all that do differ by as much; else 0."""
+    step = mean_a - mean_b
+    total = aa + bb - 2 * ab + n * step * step
+    rounding = np.finfo(np.float64).eps * n * (aa + bb + n * (mean_a * mean_a + mean_b * mean_b))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = n * step * (n * step) / total
+        noise = 8 * rounding / total
+    whole = (total > rounding) & (noise < 1e-3) & (np.abs(apart - np.rint(apart)) <= apart * noise + ROUNDING)
+    return np.where(whole, np.rint(apart), 0.0)
 
 
 def numbers_in(zz: np.ndarray, columns: Sequence[Column], parts: Sequence[Part01]) -> np.ndarray:

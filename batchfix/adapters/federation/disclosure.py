@@ -9,9 +9,10 @@ International Journal of Epidemiology 39, 1372-1382; `nfilter.tab`).
 
 A sum over many rows of which all but a few are 0 is a sum over a few. How many are not 0 is known of levels and of
 numbers of two values, and estimated of all else: enough to find the usual ones (a dose that one of the men had, a
-transcript seen in two of the cells), no proof that there are no others. Where features are about 0, as z-scores are,
-some look as if they were mostly 0. They are let through if a tenth as many features, or more, have values of both
-signs for certain: then 0 is a value like others.
+transcript seen in two of the cells), no proof that there are no others. A feature that has both signs in some batch
+for certain is let through: 0 is a value like others. Where features are about 0, as z-scores are, a few more look as
+if they were mostly 0: they are let through if a third as many, or more, have both signs for certain. So is a sum of
+what two columns differ by one over the rows where they do, counted if they differ by as much in each.
 """
 
 from __future__ import annotations
@@ -36,16 +37,18 @@ from .cell_counts import (
     missing_rows,
     numbers_in,
     parts_of,
+    rows_of_differences,
     rows_of_levels,
     rows_of_numbers,
     rows_of_pairs,
     rows_of_parts,
     squares,
+    values_of_differences,
     values_of_pairs,
 )
 
-SIGNED = 10
-"""So many features look sparse for each that has both signs for certain, in tables of values about 0."""
+SIGNED = 3
+"""At most so many features look sparse for each that has both signs for certain, in tables of values about 0."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ def find(
     if statistics.present is not None:
         by_value.append(_small([(", present", statistics.present)], "value", least))
     if least > 1:
+        by_value.append(_small(values_of_differences(moments, columns), "value", least))
         thin = 1 if zero_is_usual else least_nonzero
         by_value.append(_sparse(moments, parts, max(2, thin), thin, known))
     if (n != of_rows[0]).any():
@@ -177,6 +181,7 @@ def _too_few(
     """What is too small in sets of n rows, of which z has these moments: all (B, ..., 1) or (B, ..., p)."""
     yield from _small(rows_of_levels(n, z_mean, zz, columns), unit, least)
     yield from _small(rows_of_numbers(Moments(n[:, None], z_mean, squares(zz)), n, columns), unit, least)
+    yield from _small(rows_of_differences(n, z_mean, zz, columns, parts), unit, least)
     freedom = n - equations(n, z_mean, zz, columns)
     short = (n >= least) & (freedom < least) & (least > 1)
     if short.any():
@@ -205,17 +210,18 @@ def _thin(counts: Estimates, unit: str, least: int, least_nonzero: int) -> Itera
 def _sparse(
     moments: CoMoments, parts: Sequence[Part01], least: int, least_nonzero: int, known: np.ndarray
 ) -> Iterator[Few]:
-    """Features that are not 0 in few values; of estimates, not those of a table whose values are about 0.
+    """Features that are not 0 in few values; of estimates, not those whose values are about 0, or whose table's are.
 
-    What tells such a table are the cells that are left when all others that are known are gone.
+    What tells such a feature and table are the cells that are left when all others that are known are gone.
     """
     found = list(_thin(values_of_pairs(moments, parts), "value", least, least_nonzero))
     certain = [each for each in found if not each.estimated]
     yield from certain
     left = ~np.any([known, *(each.where for each in certain)], axis=0)
-    estimated = [each for each in found if each.estimated]
+    signed = (both_signs(moments.x) & left).any(axis=0)
+    estimated = [replace(each, where=each.where & ~signed) for each in found if each.estimated]
     thin = np.any([each.where & left for each in estimated] or [~left & False], axis=0).any(axis=0)
-    if thin.sum() > SIGNED * (both_signs(moments.x) & left).any(axis=0).sum():
+    if thin.sum() > SIGNED * signed.sum():
         yield from estimated
 
 

@@ -11,14 +11,16 @@ models (see `codec`).
 What a file tells of rows: how many there are in each batch, level and pair of levels, and which features are constant
 in a batch. Sums over too few rows are not written (see `disclosure`), as far as they show how many rows they are of:
 
-    counted      rows and levels, two at a time; observed and missing values; numbers of two values, one of them 0 or 1
+    counted      rows and levels, two at a time; observed and missing values; numbers of two values, one of them 0 or 1;
+                 rows where a kept number differs from another column, or from a feature, always by as much
     estimated    values other than 0 of features and numbers, in batches, levels and beside other numbers: an estimate
                  fails where one value is far larger than the others, and says nothing where there are both signs
     not looked at, and yours to see
-                 three kept columns that together single out a row; values that are all the same but for a few, unless
-                 the same is 0; numbers of two values that are neither 0 nor 1; two features that miss almost the same
-                 rows; what is not exact, as who knows all rows but one of a batch computes that one from any sum; and
-                 two files of one site, from before and after a few rows came, whose difference is these rows
+                 other sums of kept columns that single out a row (z^2 - 3 z + 2 of a number that is 1, 2 and once 3);
+                 values that are all the same but for a few, unless the same is 0; numbers of two values that are
+                 neither 0 nor 1; two features that are alike, or miss the same rows, but for a few; what is not exact,
+                 as who knows all rows but one of a batch computes that one from any sum; and two files of one site,
+                 from before and after a few rows came, whose difference is these rows
 
 Send one file, once. A file is neither signed nor encrypted: damage is found, and so are moments that no rows have the
 shape of, but not a file that somebody made up with care.
@@ -26,15 +28,15 @@ shape of, but not a file that somebody made up with care.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ...atomic import PathLike
+from ...core.design import codes_of, repr_label
 from ...core.statistics import BatchStatistics
 from ...correctors.notices import warn
 from ...exceptions import BatchfixError, MergeError, MissingFeatureWarning
@@ -42,6 +44,9 @@ from ..storage.archive import ArchiveError
 from .disclosure import Findings, find, in_words
 from .moments_file import CORRECTORS, read_moments, write_moments
 from .withholding import without
+
+SAME = 1e-12
+"""Means and squares that differ by so little are of the same values, added in another order."""
 
 
 class DisclosureError(BatchfixError):
@@ -79,8 +84,9 @@ def save_moments(
         Least values other than 0 of a feature or a kept number, in a batch, in its levels and beside other numbers, if
         that is less than a quarter of them: zeros add nothing to a sum, and it is that of the others. An estimate from
         the sums, which hold no count of zeros; values of one sign that spread much look like it. By default `min_cell`;
-        1 where 0 is a value like others. It is taken so in the log-ratios of `CompositionalCorrector`, and in all
-        features if a tenth as many as look sparse have both signs for certain, as in tables of z-scores.
+        1 where 0 is a value like others. It is taken so in the log-ratios of `CompositionalCorrector`, in features that
+        have both signs for certain in some batch, and in all if a third as many as look sparse have, as in tables of
+        z-scores.
     small : {"error", "drop"}, default "error"
         Refuse what is smaller; or leave it at home, with a warning: batches as if their rows were not there, and
         features in a batch as if they were missing there. Batches left out can be adapted to after the merge.
@@ -152,19 +158,22 @@ def load_moments(path: PathLike, *others: PathLike) -> Any:
     ArchiveError
         No such file, a damaged one, one of another kind or of a later format, or one that was made to mislead.
     MergeError
-        Correctors, parameters, features or their order differ, or a file is there twice.
+        Correctors, parameters, features or their order differ, or two files hold the same rows of a batch.
     """
     if not all(isinstance(each, str | os.PathLike) for each in (path, *others)):
         raise ArchiveError(f"Files must be given one by one, got {path!r}. Write load_moments(*paths).")
-    merged, seen = read_moments(path), {_digest(path): path}
+    merged = read_moments(path)
+    seen = [(path, _statistics(merged))]
     for other in others:
-        more, digest = read_moments(other), _digest(other)
-        if digest in seen:
-            raise MergeError(
-                f"Moments must be added once, and {str(other)!r} holds the same as {str(seen[digest])!r}. Leave one "
-                "out."
-            )
-        seen[digest] = other
+        more = read_moments(other)
+        for earlier, statistics in seen:
+            twice = _in_both(statistics, _statistics(more))
+            if len(twice):
+                raise MergeError(
+                    f"Moments must be added once, and {str(other)!r} holds the same rows of batch "
+                    f"{repr_label(twice[0])} as {str(earlier)!r}. Leave one out."
+                )
+        seen.append((other, _statistics(more)))
         try:
             merged = merged.merge(more)
         except BatchfixError as error:
@@ -219,5 +228,27 @@ def _refusal(few: str, gaps: str, found: Findings, least: dict[str, int]) -> str
     return " ".join(text)
 
 
-def _digest(path: PathLike) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def _statistics(corrector: Any) -> BatchStatistics:
+    statistics: BatchStatistics = getattr(corrector, "corrector_", corrector).statistics_
+    return statistics
+
+
+def _in_both(one: BatchStatistics, other: BatchStatistics) -> np.ndarray:
+    """Labels of batches of which both have the same rows: the same counts, and means and squares to rounding."""
+    labels, a, b = _common(one.batches, other.batches)
+    x, y = one.moments.x, other.moments.x
+    if x.n.shape[1] != y.n.shape[1] or not len(labels):
+        return labels[:0]
+    spread = np.sqrt(x.m2[a] / np.maximum(x.n[a], 1))
+    same = x.n[a] == y.n[b]
+    same &= np.abs(x.mean[a] - y.mean[b]) <= SAME * (np.abs(x.mean[a]) + spread)
+    same &= np.abs(x.m2[a] - y.m2[b]) <= SAME * (x.m2[a] + x.n[a] * x.mean[a] * x.mean[a])
+    same_batch = same.all(axis=1) & x.m2[a].any(axis=1) & (one.moments.rows[a] == other.moments.rows[b])
+    return np.asarray(labels[same_batch])
+
+
+def _common(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels that both have, and their places in each."""
+    places = codes_of(one, other)
+    at = np.flatnonzero(places >= 0)
+    return one[at], at, places[at]
