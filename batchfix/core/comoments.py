@@ -20,7 +20,7 @@ import numpy as np
 from ..exceptions import BatchfixError
 from . import blocks
 from .moments import Moments, share_of
-from .semidefinite import inverse, root, times, transposed
+from .semidefinite import Roots
 
 LOST = 1e-5
 """Where a smaller share of the squares is left, a difference has lost 5 of 16 digits, and is not taken."""
@@ -175,14 +175,18 @@ class CoMoments:
             rest=self.rest[:, features],
         )
 
+    @property
+    def roots(self) -> Roots:
+        """What the cross products of z are made of."""
+        return Roots.of(self.zz, np.einsum("bjj->bj", self.row_zz))
+
     def left_under(self, coef: np.ndarray) -> np.ndarray:
         """Sum of squares (B, p) that other coefficients (q, p) leave over, as a sum of squares."""
         left = np.empty_like(self.rest)
         for b, j in _pieces(self):
             part = _group(self, b).some(j)
-            R = root(part.zz)
-            own = _coefficients(part, inverse(R))
-            left[b, j] = part.rest + _squares(times(R, own - coef[None, :, j]))
+            roots = part.roots
+            left[b, j] = part.rest + _squares(roots.across(roots.coefficients(part.zx) - coef[None, :, j]))
         return left
 
 
@@ -212,74 +216,69 @@ FIELDS = ("z_mean", "zz", "zx", "rows", "row_z_mean", "row_zz", "rest")
 
 
 def difference(moments: CoMoments) -> tuple[np.ndarray, np.ndarray]:
-    """`rest` as a difference, and how many design columns count (B, 1 or p)."""
-    rest, rank = np.array(moments.x.m2), np.zeros(moments.z_count.shape)
-    if not moments.zx.shape[1]:
-        return rest, rank
+    """`rest` as a difference (B, p), 0 where a model goes through every point; and where that is not exact enough."""
+    rest, x = np.array(moments.x.m2), moments.x
+    rank, least = np.zeros(moments.z_count.shape), np.ones(moments.z_count.shape)
     if moments.zz.shape[-1] == 1:
-        G = inverse(root(moments.zz))
-        rank[...] = _rank(G)
-        for k, own in enumerate(transposed(G)[..., 0]):
-            explained = own @ moments.zx[k]
+        roots = moments.roots
+        rank[...], least[...] = roots.rank, roots.least
+        for k, G in enumerate(roots.G[:, 0]):
+            explained = G.T @ moments.zx[k]
             rest[k] -= np.einsum("jp,jp->p", explained, explained)
     else:
         for b, j in _pieces(moments):
             part = _group(moments, b).some(j)
-            G = inverse(root(part.zz))
-            rank[b, j] = _rank(G)
-            rest[b, j] -= _squares(times(transposed(G), part.zx))
-    return np.maximum(rest, 0.0), rank
-
-
-def _rank(G: np.ndarray) -> np.ndarray:
-    return np.asarray((np.einsum("bjjm->bjm", G) > 0).sum(axis=1))
+            roots = part.roots
+            rank[b, j], least[b, j] = roots.rank, roots.least
+            rest[b, j] -= _squares(roots.along(part.zx))
+    # rounding of what collinear columns explain is as much larger as they are close
+    doubtful = (x.n > 0) & (rest * np.sqrt(least) < LOST * x.m2)
+    through = doubtful & (x.n <= rank + 1)
+    return np.where(through, 0.0, np.maximum(rest, 0.0)), doubtful & ~through
 
 
 def _rest_of_both(a: CoMoments, b: CoMoments, both: CoMoments) -> np.ndarray:
     """`rest` of both sides together: a difference where that is exact enough, else a sum as above."""
     if not both.zx.shape[1]:
         return np.asarray(both.x.m2)
-    rest, rank = difference(both)
-    rest = np.where(a.x.n == 0, b.rest, np.where(b.x.n == 0, a.rest, rest))
-    doubtful = (a.x.n > 0) & (b.x.n > 0) & (rest < LOST * both.x.m2)
-    through = doubtful & (both.x.n <= rank + 1)  # the model goes through every point
-    rest[through] = 0.0
-    doubtful &= ~through
+    rest: np.ndarray = a.rest + b.rest  # of which one is 0 where only one side has rows
+    shared = np.flatnonzero((a.rows > 0) & (b.rows > 0))
+    if not len(shared):
+        return rest
+    a, b, both = (_group(side, shared) for side in (a, b, both))
+    found, doubtful = difference(both)
+    found = np.where(a.x.n == 0, b.rest, np.where(b.x.n == 0, a.rest, found))
+    doubtful &= (a.x.n > 0) & (b.x.n > 0)
     features = np.flatnonzero(doubtful.any(axis=0))
     n_groups, q, _ = both.zx.shape
     for at in blocks.spans(0, len(features), max(1, FEW // (n_groups * q * q))):
         j = features[slice(*at)]
         exact = _summed(a.some(j), b.some(j), both.some(j))
-        rest[:, j] = np.where(doubtful[:, j], exact, rest[:, j])
+        found[:, j] = np.where(doubtful[:, j], exact, found[:, j])
+    rest[shared] = found
     return rest
 
 
 def _summed(a: CoMoments, b: CoMoments, both: CoMoments) -> np.ndarray:
     """`rest` of both sides as a sum of squares."""
-    roots = [root(side.zz) for side in (a, b)]
-    own, other = (_coefficients(side, inverse(R)) for side, R in zip((a, b), roots, strict=True))
-    apart = other - own  # small where both sides see the same, so that no square below cancels
+    of_a, of_b = a.roots, b.roots
+    own = of_a.coefficients(a.zx)
+    apart = of_b.coefficients(b.zx) - own  # small where both sides see the same, so that no square below cancels
     z_step = np.broadcast_to(b.z_mean - a.z_mean, apart.shape)
     x_step = (b.x.mean - a.x.mean) - (z_step * own).sum(axis=1)
     weight = a.x.n * b.x.n / np.maximum(both.x.n, 1)
-    pull = times(transposed(roots[1]), times(roots[1], apart)) + z_step * (weight * x_step)[:, None]
-    G = inverse(root(both.zz))
-    move = times(G, times(transposed(G), pull))
+    pull = of_b.back(of_b.across(apart)) + z_step * (weight * x_step)[:, None]
+    move = both.roots.coefficients(pull)
     along = x_step - (z_step * move).sum(axis=1)
-    loss = _squares(times(roots[0], move)) + _squares(times(roots[1], apart - move)) + weight * along * along
+    loss = _squares(of_a.across(move)) + _squares(of_b.across(apart - move)) + weight * along * along
     return np.asarray(a.rest + b.rest + loss)
-
-
-def _coefficients(moments: CoMoments, G: np.ndarray) -> np.ndarray:
-    """Each group's own coefficients (B, q, p)."""
-    return times(G, times(transposed(G), moments.zx))
 
 
 def _squares(v: np.ndarray) -> np.ndarray:
     return np.asarray(np.einsum("bjp,bjp->bp", v, v))
 
 
-def _group(moments: CoMoments, b: slice) -> CoMoments:
+def _group(moments: CoMoments, b: slice | np.ndarray) -> CoMoments:
     x = Moments(moments.x.n[b], moments.x.mean[b], moments.x.m2[b])
     return CoMoments(x, *(getattr(moments, name)[b] for name in FIELDS))
 

@@ -145,7 +145,8 @@ def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
     z_rows = z[rows]
     z_mean = z_rows[0] + (z_rows - z_rows[0]).mean(axis=0)  # exact where z is constant
     z_centred = z_rows - z_mean
-    zz = z_centred.T @ z_centred
+    z_left = z_centred.sum(axis=0)  # what rounding left in the mean of values far from 0
+    zz = z_centred.T @ z_centred - np.outer(z_left, z_left) / n
 
     pilot = X[rows[: np.clip(n // PILOT_SHARE, 1, PILOT_ROWS)]]
     first = pilot[0].astype(np.float64)
@@ -165,6 +166,7 @@ def _block_moments(X: np.ndarray, rows: np.ndarray, z: np.ndarray) -> CoMoments:
             squares += np.add.reduce(chunk, axis=0)
         offset = total / n
         m2 = np.maximum(squares - total * offset, 0.0)
+        zx -= z_left[:, None] * offset
         odd = np.flatnonzero(~np.isfinite(squares))
         check_underflow(m2, np.abs(total) + np.abs(first - pilot[-1]), shift)
 

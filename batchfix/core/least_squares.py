@@ -112,7 +112,7 @@ def under(moments: CoMoments, coef: np.ndarray, pivot: np.ndarray, eps: float) -
     if len(j):
         exact = moments.some(j).left_under(coef[:, j])
         unit = NOISE * eps
-        rounding = unit * unit * squares[:, j] + n[:, j] * (unit * mean[:, j]) ** 2
+        rounding = unit * unit * m2[:, j] + n[:, j] * (unit * mean[:, j]) ** 2 + (NOISE * EPS) ** 2 * squares[:, j]
         exact = np.where(exact > rounding, exact, 0.0)
         rss[:, j] = np.where(rss[:, j] < LOST * squares[:, j], exact, rss[:, j])
     return np.where(n > 0, location, np.nan), rss

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import blocks
-from .comoments import LOST, CoMoments, difference
-from .semidefinite import inverse, root, times, transposed
+from .comoments import CoMoments, difference
 
 FEW = 1 << 20
 """Values looked at again at a time."""
@@ -27,14 +26,7 @@ def rest_of_rows(moments: CoMoments, X: np.ndarray, order: np.ndarray, starts: n
     order, starts : arrays
         Rows by group, as in `Groups`.
     """
-    rest, rank = difference(moments)
-    if not z.shape[1]:
-        return rest
-    n = moments.x.n
-    doubtful = (n > 0) & (rest < LOST * moments.x.m2)
-    through = doubtful & (n <= rank + 1)  # the model goes through every point
-    rest[through] = 0.0
-    doubtful &= ~through
+    rest, doubtful = difference(moments)
     for k in np.flatnonzero(doubtful.any(axis=1)):
         rows, features = order[starts[k] : starts[k + 1]], np.flatnonzero(doubtful[k])
         about = z[rows] - moments.row_z_mean[k]
@@ -46,12 +38,11 @@ def rest_of_rows(moments: CoMoments, X: np.ndarray, order: np.ndarray, starts: n
 
 def _squares_left(own: CoMoments, x: np.ndarray, about: np.ndarray) -> np.ndarray:
     """Sum of squared residuals (p,) of one group, of rows x (n, p) on z (n, q) about its mean."""
-    G = inverse(root(own.zz))
-    coef = times(G, times(transposed(G), own.zx))[0]
+    roots = own.roots
     left = x - own.x.mean[0]
-    left -= about @ coef
+    left -= about @ roots.coefficients(own.zx)[0]
     seen = ~np.isnan(left)
     left -= np.where(seen, left, 0.0).sum(axis=0) / seen.sum(axis=0)
     left[~seen] = 0.0
-    more = times(transposed(G), (about.T @ left)[None])[0]  # what rounding of the coefficients left in
+    more = roots.along((about.T @ left)[None])[0]  # what rounding of the coefficients left in
     return np.asarray(np.maximum((left * left).sum(axis=0) - (more * more).sum(axis=0), 0.0))

@@ -26,6 +26,7 @@ def neighbours(X: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 def published_search(distances: np.ndarray, perplexity: float) -> np.ndarray:
     """One row, as Harmony's code has it: from beta = 1, doubling and halving, then bisection."""
+    distances = distances - distances.min()  # entropies stay, and a large beta leaves some weight
     beta, low, high = 1.0, -np.inf, np.inf
     for _ in range(51):
         weights = np.exp(-distances * beta)

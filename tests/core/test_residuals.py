@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from batchfix.core.comoments import CoMoments
 from batchfix.core.groups import Groups, group_moments
 from batchfix.core.least_squares import least_squares
+from batchfix.core.semidefinite import Roots
 
 EPS = float(np.finfo(float).eps)
 RNG = np.random.default_rng(0)
@@ -113,3 +114,51 @@ def test_a_spread_of_rounding_units_of_float32_is_none():
     X = (LEFT * 1e-3 + 1e7 * AGE).astype(np.float32)
     fit = least_squares(group_moments(X, GROUPS, AGE), eps=float(np.finfo(np.float32).eps))
     assert (fit.rss == 0).all()
+
+
+def residual_squares(X: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """(B, p), of each batch by itself, by orthogonal decomposition of rows; NaN is missing."""
+    out = np.zeros((3, X.shape[1]))
+    for k in range(3):
+        for j in range(X.shape[1]):
+            rows = np.isin(CODES, k) & ~np.isnan(X[:, j])
+            design = z[rows] - z[rows].mean(axis=0) if rows.any() else z[rows]
+            left = X[rows, j] - X[rows, j].mean() if rows.any() else X[rows, j]
+            u, s, _ = np.linalg.svd(design, full_matrices=False)
+            u = u[:, s > 1e-9 * max(s.max(initial=0.0), 1e-300)]
+            for _ in range(2):
+                left = left - u @ (u.T @ left)
+            out[k, j] = left @ left
+    return out
+
+
+DESIGNS = {
+    "x, nearly x, and their difference": lambda e: np.column_stack([AGE, AGE + e * SEX[:, :1], SEX[:, 0]]),
+    "powers far from their centre": lambda e: np.column_stack([AGE + 10, (AGE + 10) ** 2]) * (1 + e),
+    "a number far from 0": lambda e: AGE + 1e7,
+    "a number that hardly varies in a batch": lambda e: np.where(CODES[:, None] == 1, 3.0, AGE),
+    "a factor and a number": lambda e: np.column_stack([SEX, AGE]),
+}
+
+
+@given(
+    name=st.sampled_from(sorted(DESIGNS)),
+    e=st.sampled_from([1e-1, 1e-2, 1e-3]),
+    cuts=st.lists(st.integers(1, N - 1), max_size=12).map(sorted),
+    order=st.permutations(range(N)),
+    gaps=st.booleans(),
+    close=st.booleans(),
+)
+def test_rest_of_parts_is_what_rows_leave_in_designs_that_are_nearly_singular(name, e, cuts, order, gaps, close):
+    z = DESIGNS[name](e)
+    X = (GAPS if gaps else LEFT) + (1e3 * AGE if close else 0.0)
+    want = residual_squares(X, z)
+    for moments in (group_moments(X, GROUPS, z), in_parts(X, z, np.array(order), cuts)):
+        assert_allclose(moments.rest, want, rtol=1e-5, atol=1e-9)
+
+
+def test_one_column_of_two_that_are_alike_is_taken():
+    zz = np.array([[2.0, 2.0, 0.0], [2.0, 2.0, 0.0], [0.0, 0.0, 5e-20]]).reshape(1, 3, 3, 1)
+    roots = Roots.of(zz, np.array([[2.0, 2.0, 1.0]]))  # the last is rounding of what varied by 1
+    assert roots.rank.tolist() == [[1.0]]
+    assert_allclose(roots.coefficients(np.array([4.0, 4.0, 1e-20]).reshape(1, 3, 1))[0, :, 0], [2.0, 0.0, 0.0])
