@@ -19,6 +19,9 @@ from .moments import NOISE
 
 EPS = float(np.finfo(np.float64).eps)
 
+ADDED = 4 * NOISE
+"""Rounding units that solving, and adding up many small parts, put beside those of the values."""
+
 RANK_TOLERANCE = 1e-10
 """An eigenvalue of a correlation matrix below this share of the largest is zero."""
 
@@ -111,8 +114,9 @@ def under(moments: CoMoments, coef: np.ndarray, pivot: np.ndarray, eps: float) -
     j = np.flatnonzero((rss < LOST * squares).any(axis=0))
     if len(j):
         exact = moments.some(j).left_under(coef[:, j])
-        unit = NOISE * eps
-        rounding = unit * unit * m2[:, j] + n[:, j] * (unit * mean[:, j]) ** 2 + (NOISE * EPS) ** 2 * squares[:, j]
+        of_values, of_sums = NOISE * eps, ADDED * EPS
+        unit = np.hypot(of_values, of_sums)
+        rounding = unit * unit * m2[:, j] + of_sums * of_sums * squares[:, j] + n[:, j] * (unit * mean[:, j]) ** 2
         exact = np.where(exact > rounding, exact, 0.0)
         rss[:, j] = np.where(rss[:, j] < LOST * squares[:, j], exact, rss[:, j])
     return np.where(n > 0, location, np.nan), rss

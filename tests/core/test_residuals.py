@@ -88,10 +88,12 @@ def test_rest_is_what_each_batch_by_itself_leaves():
 
 
 @pytest.mark.parametrize("unit", [1e-140, 1.0, 1e140])
-@pytest.mark.parametrize("cuts", [[], [13, 31]], ids=["whole", "parts"])
+@pytest.mark.parametrize("cuts", [[], [13, 31], list(range(3, N, 3))], ids=["whole", "parts", "small parts"])
 def test_a_feature_explained_wholly_has_no_residuals(unit, cuts):
-    X = np.column_stack([LEFT, 3 * AGE + 7 * CODES[:, None], AGE]) * unit
-    fit = least_squares(in_parts(X, AGE, RNG.permutation(N), cuts))
+    z = np.column_stack([AGE, SEX])
+    effects = z @ np.random.default_rng(5).normal(size=(3, 40))
+    X = np.column_stack([LEFT, 3 * AGE + 7 * CODES[:, None], AGE, effects]) * unit
+    fit = least_squares(in_parts(X, z, np.random.default_rng(6).permutation(N), cuts))
     assert (fit.rss[:, P:] == 0).all()
     assert (fit.rss[:, :P] > 0).all()
 
