@@ -41,11 +41,15 @@ def fit_blocks(
           and tsv files the first column names the rows;
         - a dask array or dataframe, see `batchfix.adapters.dask`.
     batch, keep, nuisance : labels of all n rows, as in the corrector's `fit`, optional
-        Arrays go by position, what has an index by X's index if it has one. Of an AnnData: names of columns of obs.
+        Arrays go by position, what has an index by X's index if it has one, columns of a mapping each by its own. Of
+        an AnnData: names of columns of obs.
     block_rows : int, optional
-        Rows of a block; by default what makes 64 MB of float64. Blocks that come as such stay as they are.
+        Rows of a block; by default what makes 64 MB of float64. Blocks that come as such stay as they are, and so do
+        the chunks of a dask table, for which this is refused. Of a parquet file whose row groups are large, a page of
+        each column is held beside the block: 1 to 3 MB a column as pandas writes them.
     progress : bool or function, optional
-        True: a bar in a terminal. A function is called with the share that is done, NaN where nothing tells.
+        True: a bar in a terminal. A function is called with the share that is done, NaN where nothing tells. Refused
+        for a dask table, whose progress dask shows itself.
 
     Returns
     -------
@@ -56,6 +60,8 @@ def fit_blocks(
     BatchfixError
         Whatever `fit` refuses, with the rows it is about; blocks with different columns; statistics that do not add up
         (medians, what zeros become if it is learned from the table).
+    TypeError
+        Labels of an AnnData that are no names.
 
     Notes
     -----
@@ -76,6 +82,7 @@ def fit_blocks(
     if rules.is_dask(X):
         from . import dask
 
+        dask.check_options(block_rows, progress)
         dask.fit(corrector, X, batch=batch, keep=keep, nuisance=nuisance)
         return corrector
     stream.fit(corrector, X, batch, keep, nuisance, block_rows=block_rows, progress=progress)
@@ -106,8 +113,8 @@ def transform_blocks(
         None: an iterator of corrected blocks, each made when it is asked for; of a dask table, a lazy one. An array
         that takes slices (ndarray, memmap, zarr, h5py). Or a path, with the extensions of `fit_blocks`: the file is
         there when it is whole, and until then what was there before. An .h5ad file of an AnnData has all that this has
-        but the matrix, of the same columns; of anything else, ids of rows and names of columns. Attributes in an .h5
-        file or .zarr directory that is replaced are kept.
+        but the matrix, of the same columns; of anything else, ids of rows and names of columns, as a .csv, .tsv or
+        .parquet file of anything has. Attributes in an .h5 file or .zarr directory that is replaced are kept.
     inverse : bool, default False
         Put batch effects back, as `inverse_transform` does.
 
@@ -138,6 +145,7 @@ def transform_blocks(
     if rules.is_dask(X):
         from . import dask
 
+        dask.check_options(block_rows, progress)
         lazy = dask.transform(corrector, X, batch=batch, keep=keep, nuisance=nuisance, inverse=inverse)
         return lazy if out is None else dask.store(lazy, out)
     return stream.transform(

@@ -16,7 +16,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from batchfix import BatchCorrector, ComBat, LinearCorrector
+from batchfix import BatchCorrector, ComBat, LinearCorrector, fit_blocks, transform_blocks
 from batchfix.core.zeros import HalfMinimum
 from batchfix.correctors import (
     CausalCorrector,
@@ -330,12 +330,23 @@ def test_labels_of_a_dataframe(lazily):
     assert_same(fit(ComBat(), lazy, batch=labels), ComBat().fit(X, batch=plates))
 
 
+def test_columns_of_a_mapping_go_each_by_its_own_index():
+    X, batch, keep = rows()
+    table = pd.DataFrame(X, columns=list("pqrst"), index=[f"r{k:02d}" for k in range(60)])
+    longer = pd.Series([*keep["group"], "u"], index=[*table.index, "none"]).sample(frac=1, random_state=1)
+    how = {"batch": batch, "keep": {"group": longer, "age": keep["age"].to_numpy()}}
+    whole = LinearCorrector().fit(table, **how)
+    lazy = dd.from_pandas(table, npartitions=3)
+    assert_same(fit(LinearCorrector(), lazy, **how), whole)
+    assert_allclose(transform(whole, lazy, **how).compute(), whole.transform(table, **how), atol=1e-12)
+
+
 def test_an_index_that_starts_anew_in_each_partition_is_no_index():
     X, batch, _ = rows()
     table = pd.DataFrame(X, columns=list("pqrst"))
     parts = [dask.delayed(table[a : a + 20].reset_index(drop=True)) for a in (0, 20, 40)]
     lazy = dd.from_delayed(parts, meta=table[:0])
-    with pytest.raises(AlignmentError, match="repeated"):
+    with pytest.raises(AlignmentError, match="Row ids must not come twice"):
         fit(ComBat(), lazy, batch=pd.Series(batch))
     assert_same(fit(ComBat(), lazy, batch=batch), ComBat().fit(X, batch=batch))
 
@@ -432,12 +443,34 @@ def test_errors_name_the_chunk_and_leave_the_corrector_as_it_was():
         fit(corrector, da.from_array(X, chunks=((20, 40), 5)), batch=mixed)
     with pytest.raises(ConfoundedDesignError):
         fit(corrector, da.from_array(X, chunks=(20, 5)), batch=batch, keep=batch)
-    with pytest.raises(BatchfixError, match="split_every"):
-        fit(corrector, da.from_array(X, chunks=(20, 5)), batch=batch, split_every=1)
+    for split_every in (1, 2.5, "8", True):
+        with pytest.raises(BatchfixError, match="split_every must be a whole number, 2 or more"):
+            fit(corrector, da.from_array(X, chunks=(20, 5)), batch=batch, split_every=split_every)
     assert vars(corrector) == before
     known, last = ComBat().fit(X, batch=batch), np.where(np.arange(60) == 59, "new", batch)
     with pytest.raises(UnknownBatchError, match="Chunk 2 of 3: Batch 'new'"):
         transform(known, da.from_array(X, chunks=(20, 5)), batch=last).compute()
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [({"block_rows": 7}, r"block_rows=7.*X\.rechunk"), ({"progress": True}, r"progress=True.*ProgressBar")],
+)
+def test_options_of_blocks_are_refused(option, says):
+    X, batch, _ = rows()
+    lazy = da.from_array(X, chunks=(20, 5))
+    with pytest.raises(BatchfixError, match=says):
+        fit_blocks(ComBat(), lazy, batch=batch, **option)
+    with pytest.raises(BatchfixError, match=says):
+        transform_blocks(ComBat().fit(X, batch=batch), lazy, batch=batch, **option)
+    fit_blocks(ComBat(), lazy, batch=batch, progress=False)
+
+
+def test_errors_of_scikit_learn_are_short():
+    X, batch, _ = rows()
+    with pytest.raises(BatchfixError, match="Chunk 0 of 3: Complex data not supported") as caught:
+        fit(ComBat(), da.from_array(X + 1j, chunks=(20, 5)), batch=batch)
+    assert len(str(caught.value)) < 400
 
 
 def test_no_rows_at_all():
@@ -564,6 +597,18 @@ def test_store_leaves_nothing_by_halves(cluster, tmp_path, name):
     unknown_batch = np.where(np.arange(60) == 59, "new", batch)
     with pytest.raises(UnknownBatchError, match="Chunk 5 of 6"):
         store(transform(corrector, lazy, batch=unknown_batch), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_chunk_that_cannot_be_read_is_no_failure_of_the_output(tmp_path):
+    def gone(part):
+        raise OSError("the input's disk failed")
+
+    X, batch, _ = rows()
+    lazy = da.from_array(X, chunks=(20, 5)).map_blocks(gone, dtype=float)
+    with pytest.raises(OSError, match="the input's disk failed") as caught:
+        store(transform(ComBat().fit(X, batch=batch), lazy, batch=batch), tmp_path / "out.npy")
+    assert not isinstance(caught.value, BatchfixError)
     assert not list(tmp_path.iterdir())
 
 

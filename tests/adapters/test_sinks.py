@@ -70,6 +70,26 @@ def test_what_is_written_is_read_again(tmp_path, name, n_rows, dtype):
     check()
 
 
+@pytest.mark.parametrize("rows", [1, 7, N])
+def test_levels_of_an_index_are_columns_of_text(tmp_path, rows):
+    index = pd.MultiIndex.from_arrays(
+        [[f"s{k}" for k in range(N)], range(N), list("ab" * N)[:N]], names=["id", "k", None]
+    )
+    frame = pd.DataFrame(X, index=index, columns=list("wxyz"))
+    write(tmp_path / "t.csv", frame, rows)
+    frame.to_csv(tmp_path / "theirs.csv")
+    assert (tmp_path / "t.csv").read_text() == (tmp_path / "theirs.csv").read_text()
+    write(tmp_path / "t.parquet", frame, rows)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), frame)
+
+
+@pytest.mark.parametrize("rows", [1, 7, N])
+def test_ids_of_mixed_kinds_do_not_fit_parquet(tmp_path, rows):
+    frame = pd.DataFrame(X, index=([1, "a"] * N)[:N], columns=list("wxyz"))
+    with pytest.raises(BatchfixError, match=r"one kind( of index)?.*from row [01] on"):
+        write(tmp_path / "t.parquet", frame, rows)
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 @pytest.mark.parametrize("index", [pd.Index([f"s{k}" for k in range(N)], name="sample"), pd.RangeIndex(N)])
 def test_tables_keep_names_ids_and_text(tmp_path, name, index):
@@ -183,6 +203,34 @@ def test_arrays_are_filled(tmp_path, kind):
         }[kind]()
         write(out, X, 5, N)
         np.testing.assert_array_equal(out[:], X.astype(out.dtype))
+
+
+@pytest.mark.parametrize("kind", ["memory", "zarr", "h5"])
+def test_values_beyond_the_dtype_of_an_array_are_refused(tmp_path, kind):
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        out = {
+            "memory": lambda: np.empty((N, P), dtype=np.float32),
+            "zarr": lambda: zarr.create_array(str(tmp_path / "t.zarr"), shape=(N, P), dtype="f4"),
+            "h5": lambda: file.create_dataset("X", shape=(N, P), dtype="f4"),
+        }[kind]()
+        large = np.where(np.arange(P) == 2, 1e140, X)
+        with pytest.raises(BatchfixError, match=r"got 1e\+140 for float32, which ends at 3.4e\+38. Make it float64"):
+            write(out, large, 9, N)
+        gaps = np.where(X > 1, np.nan, np.where(X < -1, -np.inf, X))
+        write(out, gaps, 9, N)
+        np.testing.assert_array_equal(out[:], gaps.astype(np.float32))
+
+
+def test_an_array_that_cannot_be_written_is_refused(tmp_path):
+    zarr.create_array(str(tmp_path / "t.zarr"), shape=(N, P), dtype="f8")
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        closed = file.create_dataset("X", shape=(N, P), dtype="f8")
+    with h5py.File(tmp_path / "t.h5", "r") as file:
+        for out in (file["X"], zarr.open(str(tmp_path / "t.zarr"), mode="r")):
+            with pytest.raises(BatchfixError, match=r"rows 0 to 8 cannot be written \(.*Open it with mode 'r\+'"):
+                write(out, X, 9, N)
+    with pytest.raises(BatchfixError, match="out must be open, got a dataset of a file that was closed"):
+        write(closed, X, 9, N)
 
 
 # ---- from file to file
@@ -306,6 +354,20 @@ def test_an_anndata_that_is_open_keeps_all_but_its_matrix(tmp_path, open_it, lay
     np.testing.assert_array_equal(found.X, wanted.X)
     np.testing.assert_array_equal(found.raw.X, wanted.raw.X)
     assert found.uns["note"] == "kept"
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+@pytest.mark.parametrize("open_it", [lambda path: path, ad.read_h5ad, lambda path: ad.read_h5ad(path, backed="r")])
+@pytest.mark.parametrize("container", ["default", "pandas"])
+def test_an_anndata_names_rows_and_columns_of_a_table(tmp_path, name, open_it, container):
+    made = full_anndata()
+    made.write_h5ad(tmp_path / "in.h5ad")
+    given = open_it(tmp_path / "in.h5ad")
+    model = fit_blocks(BatchCorrector(), given, batch="run").set_output(transform=container)
+    transform_blocks(model, given, batch="run", out=tmp_path / name, block_rows=7)
+    found = pd.read_csv(tmp_path / name, index_col=0) if name == "t.csv" else pd.read_parquet(tmp_path / name)
+    assert found.index.tolist() == made.obs_names.tolist()
+    assert found.columns.tolist() == made.var_names.tolist()
 
 
 @pytest.mark.parametrize("place", ["in.h5ad", "other.h5ad"])

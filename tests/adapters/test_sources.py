@@ -7,12 +7,14 @@ import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from batchfix.adapters.sources import gathering
 from batchfix.adapters.sources.source import BLOCK_BYTES, Source, as_source
 from batchfix.adapters.sources.tables import TextSource
 from batchfix.adapters.tables import NotNumericError, TableError
@@ -143,6 +145,19 @@ def test_a_generator_comes_once():
         numbers(source)
 
 
+def test_a_generator_that_was_used_up_is_refused():
+    for used_up in (iter([]), (each for each in ())):
+        with pytest.raises(BatchfixError, match="got an iterator that has none left"):
+            list(as_source(used_up).blocks())
+
+
+def test_lists_that_are_no_table_are_refused():
+    with pytest.raises(BatchfixError, match=r"must be a tuple \(X, batch\), got a list"):
+        as_source([[X, BATCH]])
+    with pytest.raises(BatchfixError, match="got rows of different lengths"):
+        as_source([[1.0, 2.0], [3.0]])
+
+
 def test_sparse_blocks_become_dense_and_lists_are_tables():
     thin = sparse.csr_matrix(X.astype(np.int64))
     blocks = list(as_source(thin).blocks(10))
@@ -167,6 +182,13 @@ def test_what_holds_no_rows_is_refused(X):
 def test_block_rows_must_be_a_number_of_rows(rows):
     with pytest.raises(BatchfixError, match="block_rows must be a whole number"):
         list(as_source(X).blocks(rows))
+
+
+@pytest.mark.parametrize("name", ["t.npy", "t.csv", "t.parquet", "t.h5ad", "blocks"])
+@pytest.mark.parametrize("rows", [10**19, 10**400], ids=["10**19", "10**400"])
+def test_blocks_may_be_larger_than_the_table(tmp_path, name, rows):
+    given = [X] if name == "blocks" else in_file(tmp_path / name)
+    assert [block.X.shape for block in as_source(given).blocks(rows)] == [(N, P)]
 
 
 def test_blocks_are_of_whole_chunks_and_moderate_size():
@@ -210,6 +232,24 @@ def test_labels_with_an_index_are_found_by_it(cuts, order):
         assert all(b.keep["k"].index.equals(b.X.index) for b in blocks)
 
 
+@pytest.mark.parametrize("role", ["batch", "keep", "nuisance"])
+@pytest.mark.parametrize("form", ["table", "blocks", "t.csv"])
+def test_columns_of_a_mapping_go_each_by_its_own_index(tmp_path, role, form):
+    longer, order = pd.Series(np.arange(N + 1), index=[*IDS, "none"]), np.random.default_rng(1).permutation(N)
+    given = {"run": longer.iloc[::-1], "k": np.arange(N), "code": pd.Series(np.arange(N), index=IDS).iloc[order]}
+    X = {"table": FRAME, "blocks": [FRAME[:9], FRAME[9:]]}.get(form) if form != "t.csv" else in_file(tmp_path / form)
+    blocks = [getattr(block, role) for block in as_source(X, **{role: given}).blocks(7)]
+    for name in given:
+        assert [v for block in blocks for v in block[name]] == list(range(N))
+    with pytest.raises(AlignmentError, match=rf"{role}\['k'\] must have one entry a row of X, got {N - 1} for {N}"):
+        list(as_source(X, **{role: given | {"k": np.arange(N - 1)}}).blocks(N))
+
+
+def test_names_that_are_one_as_text_are_refused():
+    with pytest.raises(BatchfixError, match=r"must have different names, got \['1', '1'\]"):
+        as_source([FRAME], keep={1: BATCH, "1": BATCH})
+
+
 def test_labels_go_by_position_where_rows_have_no_ids():
     labels = pd.Series(BATCH, index=IDS[::-1])
     assert [v for b in as_source(X, labels).blocks(4) for v in b.batch] == BATCH.tolist()
@@ -248,6 +288,18 @@ def test_labels_come_one_way():
         as_source(source, keep=BATCH)
 
 
+def test_own_labels_are_gathered_in_the_order_of_rows():
+    labels = pd.Series(BATCH, index=IDS)
+    frames = [FRAME[:5], FRAME[5:14], FRAME[14:]]
+    given = [
+        (each, labels[each.index][::-1], {"run": labels[each.index][::-1], "k": [1] * len(each)}) for each in frames
+    ]
+    blocks = list(gathering.gathered(as_source(given).blocks(), lambda block: [block.batch], "batch"))
+    assert [block.X.index.tolist() for block in blocks] == [IDS[:11], IDS[11:]]
+    for block in blocks:
+        assert block.batch.tolist() == block.keep["run"].tolist() == labels[block.X.index].tolist()
+
+
 @pytest.mark.parametrize(
     ("keep", "kind"),
     [([1, 2, 3.5], "f"), ([1, 2, 3], "i"), (["1", "2", "x"], "O"), (pd.Categorical([1, 2, 1]), "O")],
@@ -279,11 +331,25 @@ def test_text_columns_are_keys_or_named(tmp_path):
         as_source(path, text=["rum"])
 
 
-def test_a_key_that_turns_into_text_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["1", "2", "300"], np.int64),
+        (["9007199254740992", "9007199254740993", "-5"], np.int64),
+        (["1", "2", "2.41"], np.float64),
+        (["1", "2", ""], np.float64),
+        (["1", "2", "1e3"], np.float64),
+        (["1", "2", "x"], object),
+        (["1", "2", "07"], object),
+    ],
+)
+def test_keys_are_of_the_kind_of_all_their_cells(tmp_path, cells, kind):
     path = tmp_path / "t.csv"
-    FRAME.assign(run=[*range(N - 1), "x"]).to_csv(path)
-    with pytest.raises(TableError, match=r"'run'.*numbers at first and 'x' in row 's22'.*text=\['run'\]"):
-        list(as_source(path, keys=["run"]).blocks(9))
+    FRAME[: len(cells)].assign(run=cells).to_csv(path)
+    found = [block.X["run"] for block in as_source(path, keys=["run"]).blocks(1)]
+    assert {each.dtype for each in found} == {np.dtype(kind)}
+    wanted = [np.nan if cell == "" else cell if kind is object else kind(cell) for cell in cells]
+    np.testing.assert_array_equal(np.concatenate(found), np.array(wanted, dtype=kind))
 
 
 def test_a_cell_that_is_no_number_is_named(tmp_path):
@@ -313,6 +379,28 @@ def test_files_of_another_kind_are_refused(tmp_path, name):
     path.write_bytes(b"something else\n" * 9)
     with pytest.raises(BatchfixError, match=name):
         list(as_source(path).blocks())
+
+
+def test_a_dataset_of_a_file_that_was_closed_is_refused(tmp_path):
+    with h5py.File(in_file(tmp_path / "t.h5"), "r") as file:
+        closed = file["raw/X"]
+    with pytest.raises(BatchfixError, match="X must be open, got a dataset of a file that was closed"):
+        as_source(closed)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "t.npy").touch()
+    with pytest.raises(BatchfixError, match=r"t\.npy' cannot be read as what its name says"):
+        as_source(tmp_path / "t.npy")
+
+
+def test_a_damaged_chunk_of_a_zarr_array_is_named(tmp_path):
+    chunk = in_file(tmp_path / "t.zarr") / "c" / "2" / "0"
+    chunk.write_bytes(b"damaged")
+    blocks = as_source(tmp_path / "t.zarr").blocks(5)
+    assert next(blocks).X.shape == (5, P)
+    with pytest.raises(BatchfixError, match=r"t\.zarr' cannot be read as what its name says"):
+        list(blocks)
 
 
 @pytest.mark.parametrize(("name", "module"), [("t.h5", "h5py"), ("t.zarr", "zarr"), ("t.parquet", "pyarrow")])
@@ -355,6 +443,26 @@ def test_parquet_rows_keep_the_numbers_that_pandas_noted(tmp_path, index):
     for rows in (1, 4, N):
         pd.testing.assert_frame_equal(pd.concat([block.X for block in source.blocks(rows)]), frame, check_exact=True)
         assert [label for block in source.blocks(rows) for label in block.batch] == [f"label {k}" for k in index]
+
+
+@pytest.mark.parametrize("levels", [("id", "k"), ("k", "id"), ("k", "id", "m"), (None, None, "k")])
+def test_parquet_rows_keep_levels_that_pandas_noted_as_ranges(tmp_path, levels):
+    values = {"id": IDS, "k": pd.RangeIndex(5, 5 + 2 * N, 2), "m": pd.RangeIndex(N, 0, -1), None: IDS}
+    index = pd.MultiIndex.from_arrays([values[name] for name in levels], names=levels)
+    frame = FRAME.set_axis(index)
+    frame.to_parquet(tmp_path / "t.parquet", row_group_size=6)
+    found = pd.concat([block.X for block in as_source(tmp_path / "t.parquet").blocks(7)])
+    pd.testing.assert_frame_equal(found, frame, check_index_type=False)
+
+
+def test_a_row_group_of_parquet_is_not_held_whole(tmp_path):
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(200_000, 10))).rename(columns=str)
+    table.to_parquet(tmp_path / "t.parquet", row_group_size=len(table), data_page_size=1 << 16, use_dictionary=False)
+    before, held = pa.total_allocated_bytes(), []
+    for block in as_source(tmp_path / "t.parquet").blocks(1000):
+        assert block.X.shape == (1000, 10)
+        held.append(pa.total_allocated_bytes() - before)
+    assert max(held) < table.size * 8 / 3
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64])

@@ -306,6 +306,45 @@ def test_blocks_with_other_columns_are_named():
         fit_blocks(ComBat(), [(X[:20], BATCH[:20]), (X[20:40, :4], BATCH[20:40])])
 
 
+def test_blocks_have_names_all_or_none():
+    frame = pd.DataFrame(X, columns=list("vwxyz"))
+    for blocks, says in (
+        ([(frame[:30], BATCH[:30]), (X[30:], BATCH[30:])], "has no names for them where the first has"),
+        ([(X[:30], BATCH[:30]), (frame[30:], BATCH[30:])], "has names where the first has none"),
+    ):
+        with pytest.raises(MergeError, match=rf"block 1 \(rows 30 to 59\) {says}"):
+            fit_blocks(BatchCorrector(), blocks)
+
+
+def test_errors_of_scikit_learn_say_where_they_are():
+    with pytest.raises(BatchfixError, match="In the block of rows 30 to 59: Complex data not supported"):
+        fit_blocks(BatchCorrector(), [(X[:30], BATCH[:30]), (X[30:] + 1j, BATCH[30:])])
+
+
+def test_a_generator_that_was_fitted_to_gives_no_more():
+    blocks = (each for each in pieces(X, {"batch": BATCH}, [30]))
+    model = fit_blocks(BatchCorrector(), blocks)
+    with pytest.raises(BatchfixError, match="Pass a list, or a function that returns a fresh iterator"):
+        list(transform_blocks(model, blocks))
+
+
+def test_kept_columns_of_a_file_are_numbers_if_any_is_no_whole_one(tmp_path):
+    dose = np.where(np.arange(N) < 30, 1 + np.arange(N) % 3, 2.41)
+    frame = pd.DataFrame(X, columns=list("vwxyz")).assign(run=BATCH, dose=[f"{each:g}" for each in dose])
+    frame.to_csv(tmp_path / "t.csv")
+    whole = LinearCorrector().fit(X, batch=BATCH, keep={"dose": dose})
+    for rows in (7, 30, N):
+        model = LinearCorrector(batch_key="run", keep_keys=["dose"])
+        assert_same(fit_blocks(model, tmp_path / "t.csv", block_rows=rows), whole)
+
+
+def test_own_labels_of_a_stream_are_found_by_their_index():
+    index = pd.Index([f"r{k}" for k in range(N)])
+    frame, days = pd.DataFrame(X, index=index, columns=list("vwxyz")), pd.Series(np.repeat(["p", "q", "r"], 20), index)
+    own = [(frame[a : a + 30], days[a : a + 30][::-1]) for a in (0, 30)]
+    assert_same(fit_blocks(RenormCorrector(), own), fit_blocks(RenormCorrector(), frame, batch=days))
+
+
 def test_keys_in_blocks_are_found():
     frame = pd.DataFrame(X, columns=list("vwxyz")).assign(run=BATCH, age=KEEP["age"])
     model = ComBat(batch_key="run", keep_keys=["age"])

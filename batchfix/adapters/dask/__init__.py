@@ -1,6 +1,7 @@
 """dask: correctors fitted to tables that are spread over chunks, and over machines. See `fit` and `transform`."""
 
 from .lazy import fit, transform
+from .rules import check_options
 from .store import store
 
-__all__ = ["fit", "store", "transform"]
+__all__ = ["check_options", "fit", "store", "transform"]

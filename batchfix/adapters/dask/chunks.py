@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...correctors import inputs
 from ...exceptions import AlignmentError, BatchfixError
 from ..sources.row_labels import RowLabels
 from .tasks import Labels, computed, dask
@@ -105,10 +104,9 @@ class Chunks:
     def _cut_here(self, labels: RowLabels) -> list[Any]:
         if labels.one is not None:
             return [labels.one] * len(self)
-        ends, index = self._places
-        at = pd.Series(np.arange(len(labels)), index=labels.index)
-        rows = np.asarray(inputs.align(at if labels.index is not None else at.array, index, ends[-1], labels.what))
-        return [labels.at(rows[a:b], None if index is None else index[a:b]) for a, b in pairwise(ends)]
+        (ends, index), reader = self._places, labels.reader()
+        labels.check_count(ends[-1], ids=index is not None)
+        return [reader.take(a, b, None if index is None else index[a:b]) for a, b in pairwise(ends)]
 
     @cached_property
     def _places(self) -> tuple[list[int], pd.Index | None]:

@@ -83,7 +83,8 @@ def fit(
     >>> transform(corrector, X, batch=["a", "a", "b", "b"]).compute().ravel().tolist()
     [6.0, 8.0, 6.0, 8.0]
     """
-    if split_every < 2:
+    given: Any = split_every
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 2:
         raise BatchfixError(f"split_every must be a whole number, 2 or more, got {split_every!r}. The usual is 8.")
     fresh: Any = clone(corrector)
     own = set(vars(fresh))

@@ -18,6 +18,20 @@ from ..streaming import rules
 from .chunks import Chunks
 
 
+def check_options(block_rows: Any, progress: Any) -> None:
+    """Refuse options of blocks, which chunks do not have."""
+    if block_rows is not None:
+        raise BatchfixError(
+            f"The blocks of a dask table are its chunks, got block_rows={block_rows!r}. Leave it out, and for other "
+            "chunks use X.rechunk() or X.repartition()."
+        )
+    if progress is not None and progress is not False:
+        raise BatchfixError(
+            f"The progress of a dask table is shown by dask, got progress={progress!r:.80}. Leave it out, and use "
+            "dask.diagnostics.ProgressBar or the cluster's dashboard."
+        )
+
+
 def check_fit(corrector: Any, chunks: Chunks) -> None:
     """Refuse, before anything is read, statistics that do not add up, and labels that cannot be those of a fit."""
     name = type(corrector).__name__

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ..sinks.sink import open_sink
+from ..sinks.sink import fill
 from .chunks import Chunks
 from .tasks import computed
 
@@ -41,20 +41,18 @@ def store(result: Any, out: Any) -> Any:
         A chunk cannot be computed, or `out` cannot be written: a file is then as it was before.
     """
     chunks = Chunks(result)
-    with open_sink(out, None if chunks.counts is None else sum(chunks.counts)) as sink:
-        start = 0
-        for block in _blocks(chunks):
-            if block.shape[0]:
-                sink.write(start, block)
-            start += int(block.shape[0])
+    fill(out, _pieces(chunks), None if chunks.counts is None else sum(chunks.counts))
     return out
 
 
-def _blocks(chunks: Chunks) -> Iterator[Any]:
-    """Chunks in order, as many computed at once as there are workers for."""
-    tables = chunks.tables
+def _pieces(chunks: Chunks) -> Iterator[tuple[int, Any]]:
+    """Chunks in order, each with the place of its first row; as many computed at once as there are workers for."""
+    tables, start = chunks.tables, 0
     for k in range(0, len(tables), at_once := _workers()):
-        yield from computed("The result", tables, *tables[k : k + at_once])
+        for block in computed("The result", tables, *tables[k : k + at_once]):
+            if block.shape[0]:
+                yield start, block
+            start += int(block.shape[0])
 
 
 def _workers() -> int:

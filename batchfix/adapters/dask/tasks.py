@@ -21,6 +21,7 @@ from scipy import sparse
 
 from ...core import naming
 from ...exceptions import BatchfixError, MergeError
+from ..sources.files import said
 
 try:  # dask is typed by halves: as a plain module, its names are Any
     dask = import_module("dask")
@@ -55,7 +56,7 @@ def named(where: str) -> Iterator[None]:
     except BatchfixError as error:
         raise type(error)(f"{where}: {error}") from error
     except (TypeError, ValueError) as error:  # scikit-learn's say what is wrong, too
-        raise BatchfixError(f"{where}: {error}") from error
+        raise BatchfixError(f"{where}: {said(error, 300)}") from error
 
 
 def check_columns(table: Any, columns: list[Any] | int, k: int, n: int) -> None:

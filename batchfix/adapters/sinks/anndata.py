@@ -18,16 +18,16 @@ from ..sources.anndata import AnnDataSource, H5adSource, adapter_io
 from ..sources.files import needed
 from ..sources.source import Source
 from .chunks import HdfSink
-from .sink import column_names
 
 
 class H5adSink(HdfSink):
     """The matrix of an AnnData in a file."""
 
     def __init__(self, file: Any, n_rows: int | None, check: Callable[[], None], like: Source | None) -> None:
-        self.like = like if isinstance(like, AnnDataSource) else None
-        layer = None if self.like is None else self.like.layer
+        adata = like if isinstance(like, AnnDataSource) else None
+        layer = None if adata is None else adata.layer
         super().__init__(file, "X" if layer is None else f"layers/{layer}", n_rows, check)
+        self.like: AnnDataSource | None = adata
         self.rows: list[pd.Index] = []
 
     def begin(self, values: Any) -> None:
@@ -45,7 +45,7 @@ class H5adSink(HdfSink):
         else:
             from anndata import AnnData
 
-            adapter_io().write_elem(self.file, "/", AnnData(var=pd.DataFrame(index=column_names(values))))
+            adapter_io().write_elem(self.file, "/", AnnData(var=pd.DataFrame(index=self.titles(values))))
             self.file.pop("X", None)
         super().begin(values)
         self.array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})

@@ -15,11 +15,11 @@ import pandas as pd
 
 from ...atomic import check_place, replacing, replacing_directory
 from ...exceptions import BatchfixError
-from ..sources.files import kind_of, needed, split
+from ..sources.files import kind_of, needed, said, split
 from ..sources.source import Source
 from ..tables import atomic_write
 from .chunks import HdfSink, ZarrSink, arrays_of_hdf, arrays_of_zarr, hdf_file, refuse_to_lose
-from .sink import Sink, column_names, is_default
+from .sink import Sink, is_default
 
 _ROWS = 256
 """Rows of a text file that are cells at a time: cells take ten times the room of numbers."""
@@ -37,7 +37,7 @@ def open_file(path: Any, n_rows: int | None, like: Source | None) -> Iterator[Si
             yield ZarrSink(directory, inside, n_rows, like, place)
     elif kind in (".csv", ".tsv"):
         with atomic_write(place) as text:
-            yield TextSink(text, "\t" if kind == ".tsv" else ",", n_rows)
+            yield TextSink(text, "\t" if kind == ".tsv" else ",", n_rows, like)
     elif kind == ".h5ad":
         from .anndata import H5adSink
 
@@ -52,7 +52,7 @@ def open_file(path: Any, n_rows: int | None, like: Source | None) -> Iterator[Si
             yield NpySink(out, n_rows)
     else:
         with replacing(place, BatchfixError) as out:
-            sink = ParquetSink(out, n_rows)
+            sink = ParquetSink(out, n_rows, like)
             try:
                 yield sink
             finally:
@@ -90,20 +90,24 @@ class NpySink(Sink):
 
 
 class TextSink(Sink):
-    """A csv or tsv table: ids of rows first (numbers, where they have none), every digit of the values."""
+    """A csv or tsv table: ids of rows first (numbers, where they have none), every digit of the values.
 
-    def __init__(self, out: Any, delimiter: str, n_rows: int | None = None) -> None:
-        super().__init__(n_rows)
+    Of an index of several levels, each is a column.
+    """
+
+    def __init__(self, out: Any, delimiter: str, n_rows: int | None = None, like: Source | None = None) -> None:
+        super().__init__(n_rows, like)
         self.writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
 
     def begin(self, values: Any) -> None:
         """See Sink."""
-        name = values.index.name if isinstance(values, pd.DataFrame) else None
-        self.writer.writerow(["" if name is None else str(name), *column_names(values)])
+        names = ["" if name is None else str(name) for name in self.ids(values, 0).names]
+        self.writer.writerow([*names, *self.titles(values)])
 
     def put(self, start: int, values: Any) -> None:
         """See Sink."""
-        ids = self.ids(values, start)
+        index = self.ids(values, start)
+        ids = list(index) if index.nlevels > 1 else [(each,) for each in index]
         for a in range(0, len(ids), _ROWS):
             # a slice of a DataFrame is one of labels where these are floats
             part = values.iloc[a : a + _ROWS] if isinstance(values, pd.DataFrame) else values[a : a + _ROWS]
@@ -111,20 +115,20 @@ class TextSink(Sink):
                 rows: Any = zip(*(_cells(column.to_numpy()) for _, column in part.items()), strict=True)
             else:
                 rows = map(_cells, np.asarray(part))
-            self.writer.writerows([name, *row] for name, row in zip(ids[a : a + _ROWS], rows, strict=True))
+            self.writer.writerows([*names, *row] for names, row in zip(ids[a : a + _ROWS], rows, strict=True))
 
 
 class ParquetSink(Sink):
     """A parquet file, a row group a block; an index of more than the numbers 0, 1, 2, ... is stored as a column."""
 
-    def __init__(self, out: BinaryIO, n_rows: int | None = None) -> None:
-        super().__init__(n_rows)
+    def __init__(self, out: BinaryIO, n_rows: int | None = None, like: Source | None = None) -> None:
+        super().__init__(n_rows, like)
         self.out, self.arrow, self.parquet = out, needed("pyarrow"), needed("pyarrow.parquet")
         self.writer: Any = None
 
     def begin(self, values: Any) -> None:
         """See Sink."""
-        self.columns = column_names(values)
+        self.columns = self.titles(values)
         schema = self._table(values, 0).schema
         text = [field.name for field in schema if not self.arrow.types.is_floating(field.type)]
         self.writer = self.parquet.ParquetWriter(self.out, schema, use_dictionary=text)  # numbers rarely repeat
@@ -139,10 +143,9 @@ class ParquetSink(Sink):
                     raise ValueError(f"{now} for {was}")
             table = table.cast(schema)
         except (ValueError, self.arrow.ArrowInvalid, self.arrow.ArrowNotImplementedError) as error:
-            said = " ".join(f"{error}".split())
             raise BatchfixError(
                 f"Blocks of a .parquet file must have one kind of index and of columns, and from row {start} on they "
-                f"have another ({said:.150}). Give every block an index of that kind, or none."
+                f"have another ({said(error)}). Give every block an index of that kind, or none."
             ) from error
         self.writer.write_table(table)
 
@@ -154,7 +157,13 @@ class ParquetSink(Sink):
     def _table(self, values: Any, start: int) -> Any:
         frame = values if isinstance(values, pd.DataFrame) else pd.DataFrame(np.asarray(values))
         frame = frame.set_axis(self.columns, axis=1).set_axis(self.ids(values, start), axis=0)
-        return self.arrow.Table.from_pandas(frame, preserve_index=not is_default(frame.index, start))
+        try:
+            return self.arrow.Table.from_pandas(frame, preserve_index=not is_default(frame.index, start))
+        except self.arrow.ArrowException as error:
+            raise BatchfixError(
+                f"A column of a .parquet file, or an index, must be of one kind, and from row {start} on one is mixed "
+                f"({said(error)}). Make it text, as by X.index.astype(str)."
+            ) from error
 
 
 def _cells(values: np.ndarray) -> list[Any]:

@@ -12,7 +12,7 @@ or none. An array that was passed is written as blocks come: after an error it i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from typing import Any
@@ -22,7 +22,8 @@ import pandas as pd
 
 from ...core.naming import some
 from ...exceptions import BatchfixError
-from ..sources.arrays import release
+from ..sources.arrays import check_open, release
+from ..sources.files import said
 from ..sources.source import Source, names_of
 
 
@@ -33,10 +34,12 @@ class Sink(ABC):
     ----------
     n_rows : int or None
         Rows that will come; None where nobody knows.
+    like : Source, optional
+        Where they come from: its names are those of rows and columns that bring none.
     """
 
-    def __init__(self, n_rows: int | None = None) -> None:
-        self.n_rows = n_rows
+    def __init__(self, n_rows: int | None = None, like: Source | None = None) -> None:
+        self.n_rows, self.like = n_rows, like
         self.stop = 0
         self.n_features: int | None = None
         self.names: list[Any] | None = None
@@ -74,14 +77,39 @@ class Sink(ABC):
         self.stop = stop
 
     def ids(self, values: Any, start: int) -> pd.Index:
-        """Return what rows are called: by their index, or their place among all rows if they are only numbered.
+        """Return what rows are called: by their index; if they are only numbered, as the source says, or their place.
 
         Blocks that are numbered from 0 each, as pandas does by itself, have no ids. An index that happens to hold 0 to
         n - 1 is one.
         """
-        if isinstance(values, pd.DataFrame) and not (self.numbered and is_numbered(values)):
+        if isinstance(values, pd.DataFrame) and not (
+            self.numbered and (is_default(values.index) or is_default(values.index, start))
+        ):
             return values.index
-        return pd.RangeIndex(start, start + values.shape[0])
+        stop = start + int(values.shape[0])
+        if self.like is not None and self.like.obs_names is not None:
+            return self.like.obs_names[start:stop]
+        return pd.RangeIndex(start, stop)
+
+    def titles(self, values: Any) -> list[str]:
+        """Return what columns are called, as text; if they have no names, as the source says, or x0, x1 and so on.
+
+        Raises
+        ------
+        BatchfixError
+            Two names are one as text.
+        """
+        made_up = [f"x{j}" for j in range(values.shape[1])]  # as scikit-learn names columns that have no names
+        found = [str(name) for name in names_of(values) or made_up]
+        known = None if self.like is None else self.like.var_names
+        if known is not None and len(known) == len(found) and found == made_up:
+            found = [str(name) for name in known]
+        twice = sorted({name for name in found if found.count(name) > 1}) if len(set(found)) < len(found) else []
+        if twice:
+            raise BatchfixError(
+                f"Columns must have different names in a file, got {some(twice, 3)} twice. Rename them."
+            )
+        return found
 
     @abstractmethod
     def begin(self, values: Any) -> None:
@@ -103,6 +131,7 @@ class ArraySink(Sink):
     """An array that takes slice assignment: memory, a memory-mapped file, a zarr array, an h5py dataset."""
 
     def __init__(self, array: Any, n_rows: int | None = None) -> None:
+        check_open(array, "out")
         is_array = hasattr(array, "__setitem__") and hasattr(array, "dtype")
         if not is_array or len(getattr(array, "shape", ())) != 2:
             raise BatchfixError(
@@ -130,7 +159,14 @@ class ArraySink(Sink):
 
     def put(self, start: int, values: Any) -> None:
         """See Sink."""
-        self.array[start : start + values.shape[0]] = np.asarray(values)
+        stop, numbers = start + values.shape[0], _narrowed(np.asarray(values), np.dtype(self.array.dtype))
+        try:
+            self.array[start:stop] = numbers
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BatchfixError(
+                f"out must be open for writing and have room, and rows {start} to {stop - 1} cannot be written "
+                f"({said(error)}). Open it with mode 'r+', or free the space; rows before these are written."
+            ) from error
         release(self.array)
 
 
@@ -145,7 +181,7 @@ def open_sink(out: Any, n_rows: int | None = None, like: Source | None = None) -
     n_rows : int, optional
         Rows that will come, where it is known.
     like : Source, optional
-        Where the rows come from: an .h5ad file then keeps all but the matrix.
+        Where the rows come from: an .h5ad file then keeps all but the matrix, a table the names.
 
     Raises
     ------
@@ -166,6 +202,34 @@ def open_sink(out: Any, n_rows: int | None = None, like: Source | None = None) -
         sink.end()
 
 
+def fill(out: Any, pieces: Iterable[tuple[int, Any]], n_rows: int | None = None, like: Source | None = None) -> None:
+    """Write all blocks to what `open_sink` opens, each with the place of its first row.
+
+    An OSError of the blocks is raised as it came: those that open files would take it for one of the output.
+    """
+    try:
+        with open_sink(out, n_rows, like) as sink:
+            for start, values in _marked(pieces):
+                sink.write(start, values)
+    except _InputError as error:
+        raise error.error from error.error.__cause__
+
+
+class _InputError(Exception):
+    """An OSError of the blocks, on its way past those who open files."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _marked(pieces: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    try:
+        yield from pieces
+    except OSError as error:
+        raise _InputError(error) from error
+
+
 @contextmanager
 def _array_sink(out: Any, n_rows: int | None) -> Iterator[Sink]:
     yield ArraySink(out, n_rows)
@@ -177,21 +241,6 @@ def _opened(out: Any, n_rows: int | None, like: Source | None) -> AbstractContex
     from . import files as sink_files
 
     return sink_files.open_file(out, n_rows, like)
-
-
-def column_names(values: Any) -> list[str]:
-    """Names of a block's columns as text; x0, x1 and so on where they have none.
-
-    Raises
-    ------
-    BatchfixError
-        Two names are one as text.
-    """
-    names = [str(name) for name in names_of(values) or [f"x{j}" for j in range(values.shape[1])]]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise BatchfixError(f"Columns must have different names in a file, got {some(twice, 3)} twice. Rename them.")
-    return names
 
 
 def is_numbered(values: Any) -> bool:
@@ -208,3 +257,18 @@ def float_of(values: Any) -> np.dtype[Any]:
     """float32 where all is float32, else float64."""
     found = np.asarray(values[:0] if not isinstance(values, pd.DataFrame) else values.iloc[:0]).dtype
     return found if found.kind == "f" else np.dtype(np.float64)
+
+
+def _narrowed(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Values of a dtype that may have less room."""
+    if values.dtype.itemsize <= dtype.itemsize:
+        return values
+    with np.errstate(over="ignore"):
+        narrow = values.astype(dtype)
+    lost = np.isinf(narrow) & np.isfinite(values)
+    if lost.any():
+        raise BatchfixError(
+            f"out must have room for the values of the result, got {values[lost][0]:.3g} for {dtype}, which ends at "
+            f"{np.finfo(dtype).max:.3g}. Make it {values.dtype}."
+        )
+    return narrow

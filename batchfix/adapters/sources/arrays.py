@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ...correctors import inputs
 from ...correctors.tables import is_polars, refuse_lazy
 from ...exceptions import BatchfixError
-from .row_labels import RowLabels
+from .row_labels import RowLabels, aligned
 from .source import ROLES, Source, names_of
 
 FORMS = (
@@ -31,8 +30,9 @@ FORMS = (
 def of(X: Any, given: dict[str, Any]) -> Source:
     """Source of an array, a DataFrame or an iterable of blocks."""
     refuse_lazy(X)
+    check_open(X, "X")
     if isinstance(X, list | tuple) and X and not _is_block(X[0]):
-        X = np.asarray(X) if np.ndim(X[0]) else X
+        X = _rows(X)
     if hasattr(X, "shape") and hasattr(X, "__getitem__"):
         return ArraySource(X, given)
     if callable(X) or (isinstance(X, Iterable) and not isinstance(X, str | bytes | dict)):
@@ -53,11 +53,10 @@ class ArraySource(Source):
         chunks = getattr(X, "chunks", None)
         self.chunk_rows = chunks[0] if chunks and isinstance(chunks[0], int) else None
         index = X.index if isinstance(X, pd.DataFrame) else None
-        given = {role: _aligned(value, index, role) for role, value in given.items()}
+        given = {role: aligned(value, index, role) for role, value in given.items()}
         self.labels = {role: RowLabels(value, role) for role, value in given.items()}
-        for role, labels in self.labels.items():
-            if labels.one is None:
-                inputs.align(range(len(labels)), None, self.n_rows, role)  # before anything is read
+        for labels in self.labels.values():
+            labels.check_count(self.n_rows)  # before anything is read
 
     def tables(self, rows: int) -> Iterator[tuple[Any, dict[str, Any], float]]:
         """See Source."""
@@ -84,6 +83,11 @@ class BlockSource(Source):
             X, own = _parts(each, k)
             start += X.shape[0]
             yield X, own, start / self.n_rows if self.n_rows else np.nan
+        if not start and self.once:
+            raise BatchfixError(
+                "X must have rows, got an iterator that has none left. Pass a list, or a function that returns a fresh "
+                "iterator: one that was read to its end gives no more."
+            )
 
     @cached_property
     def _head(self) -> Any:
@@ -139,6 +143,22 @@ def dense(X: Any) -> Any:
     return X if isinstance(X, pd.DataFrame) or is_polars(X) else np.asarray(X)
 
 
+def _rows(X: Any) -> Any:
+    """Rows in a list as a matrix."""
+    if isinstance(X[0], list) and X[0] and _is_block(X[0][0]):
+        raise BatchfixError("A block with its labels must be a tuple (X, batch), got a list. Write (X, batch).")
+    try:
+        return np.asarray(X) if np.ndim(X[0]) else X
+    except ValueError as error:
+        raise BatchfixError(f"X must be {FORMS}, got rows of different lengths. Fill them up.") from error
+
+
+def check_open(array: Any, what: str) -> None:
+    """Refuse an HDF5 dataset whose file was closed, and which can tell nothing any more."""
+    if type(array).__module__.partition(".")[0] == "h5py" and not array:
+        raise BatchfixError(f"{what} must be open, got a dataset of a file that was closed. Open it, or pass its path.")
+
+
 def release(X: Any) -> None:
     """Give memory that maps a file back to the system. What was written stays in the file."""
     modes = []
@@ -184,10 +204,3 @@ def _dtype(X: Any) -> np.dtype[Any]:
         return np.dtype(np.float32) if kinds == {np.dtype(np.float32)} else np.dtype(np.float64)
     found = getattr(X, "dtype", None)
     return np.dtype(found) if isinstance(found, np.dtype) else np.dtype(np.float64)
-
-
-def _aligned(value: Any, index: pd.Index | None, role: str) -> Any:
-    """Labels in the order of a DataFrame's rows."""
-    if index is None or not isinstance(value, pd.Series | pd.DataFrame):
-        return value
-    return inputs.align(value, index, len(index), role)

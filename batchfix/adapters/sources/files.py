@@ -48,7 +48,7 @@ def open_path(
     if kind == ".npy":
         return ArraySource(_mapped(place), given)
     if kind == ".zarr":
-        return ArraySource(_zarr_array(place, dataset), given)
+        return ZarrSource(place, dataset, given)
     return HdfSource(place, dataset, given)
 
 
@@ -119,6 +119,19 @@ class HdfSource(Source):
             yield file[_choose(self.place, self.dataset, datasets_of(file))]
 
 
+class ZarrSource(ArraySource):
+    """A zarr array in a directory."""
+
+    def __init__(self, place: Path, name: str | None, given: dict[str, Any]) -> None:
+        self.place = place
+        super().__init__(_zarr_array(place, name), given)
+
+    def tables(self, rows: int) -> Iterator[tuple[Any, dict[str, Any], float]]:
+        """See Source."""
+        with reading(self.place):
+            yield from super().tables(rows)
+
+
 @contextmanager
 def reading(place: Path) -> Iterator[None]:
     """What goes wrong in a file, as an error that names it."""
@@ -126,11 +139,21 @@ def reading(place: Path) -> Iterator[None]:
         yield
     except BatchfixError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        said = " ".join(f"{error}".split())
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
         raise BatchfixError(
-            f"{str(place)!r} cannot be read as what its name says ({said:.150}). Copy or export it again."
+            f"{str(place)!r} cannot be read as what its name says ({said(error)}). Copy or export it again."
         ) from error
+
+
+def said(error: Exception, most: int = 150) -> str:
+    r"""What another library's error says: in one line, and not all of a long one.
+
+    Examples
+    --------
+    >>> said(ValueError("no room\n  on the disk"), 10)
+    'no room on'
+    """
+    return " ".join(str(error).split())[:most]
 
 
 def _mapped(place: Path) -> np.ndarray:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from ...correctors.tables import is_polars
 from ...exceptions import BatchfixError
+from .row_labels import aligned
 from .source import ROLES, Block
 
 HELD_BYTES = 1 << 29
@@ -45,7 +46,7 @@ def gathered(blocks: Iterable[Block], keys: Keys, what: str) -> Iterator[Block]:
     ended: set[Hashable] = set()
     held: list[Block] = []
     share = np.nan
-    for block in blocks:
+    for block in map(_in_order, blocks):
         held.append(block)
         share = block.share
         last = _labels(keys(block))
@@ -86,6 +87,12 @@ def joined(blocks: list[Block]) -> Block:
         whole = [_as_rows(part, block.X.shape[0]) for part, block in zip(parts, blocks, strict=True)]
         labels[role] = _stack(whole)
     return Block(blocks[0].start, X, **labels, share=blocks[-1].share)
+
+
+def _in_order(block: Block) -> Block:
+    """A block whose labels are in the order of its rows, and so can be cut by position."""
+    index = block.X.index if isinstance(block.X, pd.DataFrame) else None
+    return replace(block, **{role: aligned(value, index, role) for role, value in block.labels.items()})
 
 
 def _checked(block: Block, labels: pd.Series, ended: set[Hashable], what: str) -> Block:

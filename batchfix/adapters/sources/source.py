@@ -9,6 +9,7 @@ blocks flow out, in the order of the rows, each with its own labels, as often as
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -83,6 +84,8 @@ class Source:
         Rows that are stored together, and best read so.
     labels : dict of RowLabels
         What was said of all rows.
+    obs_names, var_names : Index or None
+        Names of all rows and columns that blocks do not have, as those of an AnnData.
     """
 
     n_rows: int | None
@@ -91,6 +94,8 @@ class Source:
     dtype: np.dtype[Any]
     chunk_rows: int | None = None
     labels: dict[str, RowLabels]
+    obs_names: pd.Index | None = None
+    var_names: pd.Index | None = None
     block_bytes = BLOCK_BYTES
 
     def tables(self, rows: int) -> Iterator[tuple[Any, dict[str, Any], float]]:
@@ -119,7 +124,8 @@ class Source:
             twice = [role for role in own if role in readers]
             if twice:
                 raise BatchfixError(f"{twice[0]} must come with the blocks or as an argument, got both. Drop one.")
-            labels = own | {role: reader.take(start, X) for role, reader in readers.items()}
+            index = X.index if isinstance(X, pd.DataFrame) else None
+            labels = own | {role: reader.take(start, start + n, index) for role, reader in readers.items()}
             yield Block(start, X, **labels, share=share)
             start += n
         if not start:
@@ -133,7 +139,7 @@ class Source:
             given: Any = block_rows
             if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:
                 raise BatchfixError(f"block_rows must be a whole number, 1 or more, got {given!r}.")
-            return int(given)
+            return min(int(given), max(1, self.n_rows) if self.n_rows is not None else sys.maxsize)
         rows = max(1, self.block_bytes // (8 * max(1, self.n_features)))
         chunk = self.chunk_rows or 1
         return rows - rows % chunk if chunk <= rows else rows

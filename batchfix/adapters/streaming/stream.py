@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from ... import exceptions
 from ...exceptions import BatchfixError, MergeError
-from ..sinks.sink import open_sink
+from ..sinks.sink import fill
+from ..sources.files import said
 from ..sources.source import Block, Source, as_source
 from . import rules
 from .verbs import applier, learner
@@ -66,28 +67,8 @@ def transform(
     pieces = _corrected(corrector, source, inverse=inverse, block_rows=block_rows, progress=progress)
     if out is None:
         return (values for _, values in pieces)
-    try:
-        with open_sink(out, source.n_rows, source) as sink:
-            for start, values in _marked(pieces):
-                sink.write(start, values)
-    except _InputError as error:
-        raise error.error from error.error.__cause__
+    fill(out, pieces, source.n_rows, source)
     return out
-
-
-class _InputError(Exception):
-    """An OSError of the input, on its way past those who would take it for one of the output."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-def _marked(pieces: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-    try:
-        yield from pieces
-    except OSError as error:
-        raise _InputError(error) from error
 
 
 def _corrected(
@@ -127,8 +108,10 @@ def _check_columns(first: Block, block: Block, k: int) -> None:
         if want is not None and got is not None:
             lost, more = [c for c in want if c not in set(got)], [c for c in got if c not in set(want)]
             differ = f"lacks {lost[:3]}" if lost else f"has {more[:3]} more" if more else differ
-    elif want is None or got is None or want == got:
+    elif want == got:
         return
+    elif want is None or got is None:
+        differ = "has no names for them where the first has" if got is None else "has names where the first has none"
     else:
         lost = [c for c in want if c not in set(got)]
         differ = f"lacks {lost[:3]}" if lost else "has them in another order"
@@ -138,10 +121,15 @@ def _check_columns(first: Block, block: Block, k: int) -> None:
 @contextmanager
 def _located(block: Block) -> Iterator[None]:
     """Errors that speak of rows by their place in a block say where the block is."""
+    where = f"In the block of rows {block.start} to {block.stop - 1}"
     try:
         yield
     except BatchfixError as error:
         kind = type(error)
         if block.start == 0 or getattr(exceptions, kind.__name__, None) is not kind:
             raise
-        raise kind(f"In the block of rows {block.start} to {block.stop - 1}: {error}") from error
+        raise kind(f"{where}: {error}") from error
+    except ValueError as error:  # scikit-learn's
+        if block.start == 0:
+            raise
+        raise BatchfixError(f"{where}: {said(error, 300)}") from error

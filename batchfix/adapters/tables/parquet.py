@@ -22,6 +22,9 @@ from ...exceptions import BatchfixError
 from .cells import not_numbers
 from .table import PathLike, Progress, Table, TableError, check_header, check_text, no_duplicates
 
+READ_BYTES = 1 << 16
+"""Of a column, what is read from the disk at once."""
+
 NAMELESS = "__index_level_0__"
 """What pandas calls the column of an index without a name."""
 
@@ -159,8 +162,8 @@ def _opened(path: PathLike) -> Iterator[tuple[Any, _Plan]]:
     if not Path(path).exists():
         raise TableError(f"{name} does not exist (looked in {str(Path.cwd())!r}). Check its name.")
     try:
-        # buffered ahead, all of the file would come to lie in memory
-        with parquet.ParquetFile(path, pre_buffer=False) as file:
+        # buffered ahead, or without a buffer, all of a row group would come to lie in memory
+        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
             plan = _planned(name, file.schema_arrow)
             if not file.metadata.num_rows:
                 raise TableError(f"{name} must hold rows, and has a header only.")
