@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
 
 from .correctors.base import BatchwiseCorrector
 from .exceptions import BatchfixError
@@ -87,7 +90,8 @@ def correct(
     obsm): corrector, parameters, version of batchfix, key, keep, what was read and where it went.
 
     **dtype.** float32 stays float32, float64 stays float64. Integers become float64, as in every corrector, but those
-    of a sparse matrix float32: the dense result takes half the room, and counts up to 16,777,216 are exact in it.
+    of a sparse matrix float32 if none is beyond 16,777,216: up to there it is exact, and the dense result takes half
+    the room. To know, wide integers that are backed or lazy are read once more.
 
     **Sparse.** A correction that moves 0 makes X dense: the result takes 4 bytes a value (8 for float64), and next to
     nothing is needed beside it. ``BatchCorrector(location=None)``, which only scales, keeps it sparse, unless `keep`
@@ -107,7 +111,8 @@ def correct(
     value in float64, and to its rounding, 1e-6 of the largest, in float32.
 
     A corrector with ``copy=False`` writes into the matrix it corrects, if that is dense and in memory, and so into
-    whatever shares its memory. With `copy`, with `key_added` and on a view it is given a copy to write into.
+    whatever shares its memory. With `copy`, with `key_added`, on a view and where `raw` shares the memory it is given
+    a copy to write into.
 
     Examples
     --------
@@ -133,13 +138,15 @@ def correct(
     read = adapter.Place.of(layer, obsm)
     written = read if key_added is None else read.named(key_added)
     _check_file(adata, read, copy=copy, key_added=key_added, filename=filename)
-    provenance.check(adata.uns.get(provenance.NAME))
+    records = adata.uns.get(provenance.NAME)
+    provenance.check(records)
+    key, keep = _listed(key), _listed(keep)
     batch = adapter.labels(adata, key, "key")
     nothing = keep is None or (isinstance(keep, list | tuple) and not keep)
     kept = None if nothing else adapter.labels(adata, keep, "keep")
     values = read.read(adata)
-    correction = Correction(corrector, batch, kept, str(read))
-    correction.check(values)
+    correction = Correction(corrector, batch, kept, str(read), values)
+    correction.check()
     record = partial(
         provenance.records,
         corrector=corrector,
@@ -156,21 +163,37 @@ def correct(
             return files.correct_to_new(adata, correction, record, filename)
         files.correct_in_place(adata, correction, record)
         return None
-    result = correction.apply(values, spare=copy or key_added is not None or adata.is_view)
+    records = record(records)
+    result = correction.apply(spare=copy or key_added is not None or adata.is_view or _in_raw(adata, values))
     changed = adata.copy() if copy else adata
     adapter.own(changed)
     written.write(changed, result)
-    changed.uns[provenance.NAME] = record(changed.uns.get(provenance.NAME))
+    changed.uns[provenance.NAME] = records
     return changed if copy else None
+
+
+def _listed(names: Any) -> Any:
+    """Names that can be walked over more than once."""
+    return list(names) if isinstance(names, Iterator) else names
+
+
+def _in_raw(adata: AnnData, values: Any) -> bool:
+    """Whether a dense matrix in memory may share it with `raw`, as after ``adata.raw = adata``."""
+    raw = None if adata.isbacked or adata.raw is None else adata.raw.X
+    dense = isinstance(values, np.ndarray | pd.DataFrame) and isinstance(raw, np.ndarray)
+    return dense and np.may_share_memory(np.asarray(values), raw)
 
 
 def _check_file(adata: Any, read: Any, *, copy: bool, key_added: str | None, filename: Any) -> None:
     """Refuse what cannot be done to an AnnData that is, or is not, backed by a file."""
+    if filename is not None and not isinstance(filename, str | PathLike):
+        raise TypeError(f"filename must be the path of a new .h5ad file, got {filename!r}.")
     if not adata.isbacked:
         if filename is not None:
+            load = "" if isinstance(adata.obs, pd.DataFrame) else ".to_memory()"
             raise BatchfixError(
                 f"filename is for an AnnData backed by a file, got {str(filename)!r} and one that is not. Take "
-                "copy=True, and write what it returns: .write_h5ad(filename)."
+                f"copy=True, and write what it returns: {load}.write_h5ad(filename)."
             )
         return
     from .adapters.anndata import files

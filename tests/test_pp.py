@@ -212,6 +212,19 @@ class TestWhereItGoes:
         np.testing.assert_array_equal(adata.X, X)
         np.testing.assert_array_equal(adata.layers["log"], log)
 
+    def test_raw_that_shares_its_memory_stays(self, adata):
+        adata.raw = adata
+        X, raw = adata.X, adata.raw.X.copy()
+        adata.layers["raw"] = adata.raw.X
+        for how in ({}, {"layer": "raw"}):
+            pp.correct(adata, ComBat(copy=False), **how)
+            np.testing.assert_array_equal(adata.raw.X, raw)
+            assert (adata.layers["raw"] is X) is (not how)
+        adata.raw = None
+        X = adata.X
+        pp.correct(adata, ComBat(copy=False))
+        assert adata.X is X
+
     def test_a_corrector_that_cannot_write_in_place_says_so(self, adata):
         adata.X = np.asfortranarray(adata.X)
         adata.X.flags.writeable = False
@@ -294,6 +307,11 @@ class TestWhatIsRefused:
         self.refuse(adata, BatchfixError, r"key must name a column of adata.obs, got \[\]", key=[])
         self.refuse(adata, TypeError, "key_added must be a name, got 3", key_added=3)
 
+    def test_names_of_matrices_and_files(self, adata):
+        for how in ({"layer": ["log"]}, {"obsm": 3}):
+            self.refuse(adata, TypeError, rf"{next(iter(how))} must be a name, got (\['log'\]|3)", **how)
+        self.refuse(adata, TypeError, "filename must be the path of a new .h5ad file, got 3", filename=3)
+
     def test_two_matrices_at_once(self, adata):
         self.refuse(adata, BatchfixError, "layer='log' and obsm='X_pca'. Drop one", layer="log", obsm="X_pca")
 
@@ -338,7 +356,7 @@ class TestWhatIsRefused:
             pp.correct(adata, ComBat(), layer="holes")
 
     def test_something_else_under_our_name(self, adata):
-        for taken in (3, {"X": "mine"}, {"X": {"mine": 1}}):
+        for taken in (3, {"X": "mine"}, {"X": {"mine": 1}}, {"X": {"run": "first"}}):
             adata.uns["batchfix"] = taken
             self.refuse(adata, BatchfixError, r"must hold records of earlier corrections, got (int|dict)\. .*uns.pop")
             assert adata.uns["batchfix"] == taken
@@ -389,6 +407,13 @@ class TestWhatIsRecorded:
             "new 2": ("BatchCorrector", 5),
         }
         assert adata.uns["batchfix"]["new 2"]["result"] == "adata.obsm['new']"
+
+    def test_names_that_come_one_by_one(self, adata):
+        pp.correct(adata, ComBat(), key=iter(["batch"]), keep=(name for name in ("group", "age")))
+        record = adata.uns["batchfix"]["X"]
+        assert (record["key"], record["keep"]) == ("batch", "group, age")
+        pp.correct(adata, ComBat(), keep=iter([]))
+        assert adata.uns["batchfix"]["X 2"]["keep"] == ""
 
     @pytest.mark.parametrize("kind", ["h5ad", "zarr"])
     @pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")  # anndata's default, until it changes

@@ -9,7 +9,7 @@ The record of what was done, which pp.correct makes, goes to uns["batchfix"].
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,13 +20,13 @@ import pandas as pd
 
 from ..atomic import check_place, replacing
 from .checks import check_batches, check_kept, check_options, check_output_is_new
-from .correct import finish, make_corrector, say
 from .large import fit_in_blocks, in_bytes, labels, streams, whole
 from .methods import METHODS
 from .models import save_as_asked
 from .names import InputError
 from .reports import report_correction
 from .roles import Roles
+from .steps import finish, make_corrector, say
 from .summary import counts_of, describe, wrote
 from .terminal import progress_bar, warn
 
@@ -43,6 +43,8 @@ def correct_h5ad(args: argparse.Namespace) -> None:
     check_output_is_new(args)
     with _opened(args.input) as file:
         obs, var = (_frame(args.input, file[name]) for name in ("obs", "var"))
+        matrix = _matrix(args, file)
+        _check_shape(args, matrix, (len(obs), len(var)))
         roles = Roles.from_arguments(
             # as if obs were the metadata's table: its ids are the names of the samples
             argparse.Namespace(**vars(args) | {"metadata": args.input}),
@@ -55,7 +57,6 @@ def correct_h5ad(args: argparse.Namespace) -> None:
         check_kept(keep)
         corrector = make_corrector(args, batch)
         described = (batch, keep, nuisance)
-        matrix = _matrix(args, file)
         _warn_dense(args, matrix)
         by_columns = getattr(matrix, "format", None) == "csc"
         if by_columns:
@@ -135,14 +136,6 @@ def _opened(path: str) -> Iterator[Any]:
         yield file
 
 
-def _read(element: Any) -> Any:
-    from anndata.io import read_elem, sparse_dataset
-
-    if str(element.attrs.get("encoding-type", "")) in ("csr_matrix", "csc_matrix"):
-        return sparse_dataset(element)
-    return element if hasattr(element, "chunks") else read_elem(element)
-
-
 def _frame(path: str, element: Any) -> pd.DataFrame:
     """A table of an AnnData, obs or var."""
     from anndata.io import read_elem
@@ -169,19 +162,40 @@ def _name(args: argparse.Namespace) -> str:
 
 def _matrix(args: argparse.Namespace, file: Any) -> Any:
     """What is corrected, not read yet: an HDF5 dataset, or a sparse matrix on disk."""
+    from anndata.io import sparse_dataset
+
+    from ..adapters.sources.files import reading
     from ..core.naming import nearest, some
 
-    if _name(args) in file:
-        return _read(file[_name(args)])
-    layers = list(file.get("layers", ()))
-    if args.layer is None:
+    group = file.get("layers")
+    layers = list(group) if isinstance(group, Mapping) else []
+    if args.layer is None and "X" not in file:
         raise InputError(
             f"{args.input!r} holds no 'X'; name one of its layers with --layer ({some(layers, 8) or 'none'})"
         )
-    raise InputError(
-        f"--layer must name a layer of {args.input!r}, and {args.layer!r} is none{nearest(args.layer, layers)}; there "
-        f"{'are ' + some(layers, 8) if layers else 'is none'}"
-    )
+    if args.layer is not None and args.layer not in layers:
+        raise InputError(
+            f"--layer must name a layer of {args.input!r}, and {args.layer!r} is none{nearest(args.layer, layers)}; "
+            f"there {'are ' + some(layers, 8) if layers else 'is none'}"
+        )
+    element = file[_name(args)]
+    if str(element.attrs.get("encoding-type", "")) in ("csr_matrix", "csc_matrix"):
+        with reading(Path(args.input)):
+            return sparse_dataset(element)
+    return element
+
+
+def _check_shape(args: argparse.Namespace, matrix: Any, shape: tuple[int, int]) -> None:
+    """Refuse what is no matrix of the samples in obs and the features in var, and a matrix of nothing."""
+    found = tuple(getattr(matrix, "shape", ()))
+    what = f"{_name(args)!r} of {args.input!r}"
+    if found != shape:
+        raise InputError(
+            f"{what} must have {shape[0]} rows, as obs has, and {shape[1]} columns, as var has, and its shape is "
+            f"{found}; export it again"
+        )
+    if 0 in shape:
+        raise InputError(f"{what} must have rows and columns, and its shape is {found}; look at how it was cut out")
 
 
 def _at_once(
@@ -221,10 +235,13 @@ def _without_nuisance(corrector: Any, matrix: Any, described: Any, place: Any) -
     """Correct with nuisance columns, which pp.correct does not take, as it does without them."""
     from scipy import sparse
 
-    from ..adapters.anndata.sparse import dense_of
+    from ..adapters.anndata import kinds
+    from ..adapters.anndata.sparse import dense_of, float_type
+    from ..adapters.sources.anndata import checked
 
+    kinds.check(matrix, corrector, str(place))
     if sparse.issparse(matrix):
-        matrix = dense_of(matrix, str(place))
+        matrix = dense_of(checked(matrix, str(place)), str(place), float_type(matrix))
     batch, keep, nuisance = (frame.reset_index(drop=True) for frame in described)
     return corrector.fit_transform(matrix, **labels(batch, keep, nuisance))
 
@@ -232,24 +249,24 @@ def _without_nuisance(corrector: Any, matrix: Any, described: Any, place: Any) -
 def _in_blocks(args: argparse.Namespace, roles: Roles, corrector: Any, file: Any, matrix: Any, described: Any) -> None:
     """Correct and write block by block."""
     from ..adapters.anndata import provenance
-    from ..adapters.anndata.matrices import Correction
+    from ..adapters.anndata.matrices import Correction, rows_of
     from ..adapters.blocks import transform_blocks
     from ..adapters.sinks.chunks import HdfSink
-    from ..adapters.sources.arrays import ArraySource
 
     place = _place(args)
-    correction = Correction(corrector, None, None, str(place))
-    correction.check(matrix)
+    correction = Correction(corrector, None, None, str(place), matrix)
+    correction.check()
     old = _records(file)
     provenance.check(old)
-    source = ArraySource(matrix, {role: each.reset_index(drop=True) for role, each in labels(*described).items()})
+    given = {role: each.reset_index(drop=True) for role, each in labels(*described).items()}
+    source = rows_of(matrix, given, str(place))
     fit_in_blocks(args, corrector, source)
     key, kept = roles.batch if len(roles.batch) > 1 else roles.batch[0], roles.keep or None
     records = provenance.records(old, corrector, matrix.shape, key=key, keep=kept, read=place, written=place)
     with _new(args, file, _with_nuisance(records, roles)) as (new, check), progress_bar("writing") as progress:
         sink, start = HdfSink(new, _name(args), matrix.shape[0], check), 0
         for block in transform_blocks(corrector, source, block_rows=args.block_rows, progress=progress):
-            sink.write(start, block.astype(correction.dtype(matrix), copy=False))
+            sink.write(start, block.astype(correction.dtype, copy=False))
             start += len(block)
         sink.end()
         sink.array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
@@ -261,7 +278,7 @@ def _warn_dense(args: argparse.Namespace, matrix: Any) -> None:
     from ..adapters.anndata.sparse import float_type
 
     if is_sparse(matrix):
-        dtype = float_type(np.dtype(matrix.dtype))
+        dtype = float_type(matrix)
         size = in_bytes(matrix.shape[0] * matrix.shape[1] * dtype.itemsize)
         warn(f"{_name(args)!r} of {args.input!r} is sparse, and corrected it is dense: {size} of {dtype}.")
 

@@ -197,10 +197,10 @@ class BatchwiseCorrector(TransformerMixin, MapApplier):
                 f"one and none in {without} one. Fit both with DataFrames, or both with arrays."
             )
         if self.n_features_in_ != other.n_features_in_ or not _same(names, their_names):
+            counts = f"{self.n_features_in_} and {other.n_features_in_} of them"
             raise MergeError(
-                f"Both correctors must have the same features in the same order, got {self.n_features_in_} and "
-                f"{other.n_features_in_} of them"
-                f"{'' if self.n_features_in_ != other.n_features_in_ else ' under different names'}."
+                "Both correctors must have the same features in the same order, got "
+                f"{_difference(names, their_names, counts)}. Fit both to tables of the same columns, table[names]."
             )
         numbered = self._numbered or other._numbered
         if numbered != (other._numbered or numbered):
@@ -465,6 +465,19 @@ def _check_rows(statistics: BatchStatistics) -> None:
 
 def _plain(label: Any) -> Any:
     return label.item() if isinstance(label, np.generic) else label
+
+
+def _difference(names: Any, theirs: Any, counts: str) -> str:
+    """How the features of one corrector, by name if they have names, differ from those of another."""
+    if names is None:
+        return counts
+    known = set(names), set(theirs)
+    lost, more = [c for c in names if c not in known[1]], [c for c in theirs if c not in known[0]]
+    if lost or more or len(names) != len(theirs):
+        only = [f"{naming.some(each)} in {who} one only" for each, who in ((lost, "this"), (more, "the other")) if each]
+        return f"{counts}{': ' if only else ''}{', '.join(only)}"
+    first = next(k for k, (a, b) in enumerate(zip(names, theirs, strict=True)) if a != b)
+    return f"another order: column {first} is {names[first]!r} in this one and {theirs[first]!r} in the other one"
 
 
 def _same(a: Any, b: Any) -> bool:

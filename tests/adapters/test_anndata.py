@@ -9,10 +9,10 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone
 
-from batchfix import BatchCorrector, ComBat, LinearCorrector, pp
+from batchfix import BatchCorrector, ComBat, LinearCorrector, fit_blocks, pp
 from batchfix.exceptions import BatchfixError, DenseWarning, MissingLabelError, UnmergeableError
 
-ad = pytest.importorskip("anndata")
+ad, h5py = pytest.importorskip("anndata"), pytest.importorskip("h5py")
 
 N, P = 90, 12
 
@@ -132,6 +132,18 @@ class TestSparse:
         agree(adata.X, wanted(values, way, np.float32))
 
     @quiet
+    @counts
+    @pytest.mark.parametrize("kind", FORMATS)
+    @pytest.mark.parametrize("way", [WAYS[0], SCALED[0]], ids=str)
+    def test_integers_beyond_what_float32_holds_become_float64(self, values, kind, way):
+        values = np.where(values, 20_000_000 + np.abs(values), 0).astype(np.int64)
+        for sign in (1, -1):
+            adata = make(kind(sign * values))
+            pp.correct(adata, clone(way[0]))
+            assert adata.X.dtype == np.float64
+            agree(adata.X, wanted(sign * values, way))
+
+    @quiet
     def test_pieces_of_any_size_make_the_same(self, values, monkeypatch):
         ways = [WAYS[1], SCALED[0]]
         whole = [pp.correct(make(k(values)), clone(c), **h, copy=True).X for k in FORMATS for c, h in ways]
@@ -218,7 +230,7 @@ class TestSparse:
         from batchfix.adapters.anndata.sparse import dense_of
 
         with pytest.raises(BatchfixError, match=r"adata\.X made dense must fit into memory.*17,592 GB.*backed='r'"):
-            dense_of(huge, "adata.X")
+            dense_of(huge, "adata.X", np.float32)
 
     @quiet
     @pytest.mark.parametrize("way", [WAYS[0], SCALED[0]], ids=str)
@@ -233,6 +245,28 @@ class TestSparse:
             pp.correct(adata, corrector)
         assert sparse.issparse(adata.X)
         assert corrector.copy is way[0].copy
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    @pytest.mark.parametrize("way", [WAYS[0], SCALED[0]], ids=str)
+    def test_numbers_outside_of_the_matrix(self, values, kind, way):
+        for part, at, wrong in (("indices", 5, N), ("indices", 5, -1), ("indptr", 3, 0)):
+            adata, corrector = make(kind(values)), clone(way[0])
+            getattr(adata.X, part)[at] = wrong
+            with pytest.raises(BatchfixError, match=r"adata\.X must hold numbers inside of it.*(column|row) indices"):
+                pp.correct(adata, corrector)
+            with pytest.raises(BatchfixError, match="adata must hold numbers inside of it"):
+                fit_blocks(corrector, adata, batch="batch")
+            assert not hasattr(corrector, "statistics_")
+
+    @pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame, *FORMATS])
+    def test_complex_numbers(self, values, kind):
+        adata = make(values)
+        X = values + 1j
+        adata.obsm["z"] = kind(X) if kind is not pd.DataFrame else pd.DataFrame(X, adata.obs_names, map(str, range(P)))
+        for corrector in (ComBat(), BatchCorrector(location=None)):
+            with pytest.raises(BatchfixError, match=r"adata\.obsm\['z'\] must hold real numbers, got complex128"):
+                pp.correct(adata, corrector, obsm="z")
+            assert not hasattr(corrector, "statistics_")
 
 
 @pytest.fixture
@@ -385,8 +419,10 @@ class TestBacked:
         adata.write_h5ad(tmp_path / "lab.h5ad")
         with Backed(tmp_path / "lab.h5ad") as adata:
             del adata.uns["batchfix"]
+            corrector = ComBat()
             with pytest.raises(BatchfixError, match="records of earlier corrections, got str"):
-                pp.correct(adata, ComBat())
+                pp.correct(adata, corrector)
+            assert not hasattr(corrector, "statistics_")  # said before the work is done
             np.testing.assert_array_equal(adata.X[:], values)
         assert ad.read_h5ad(tmp_path / "lab.h5ad").uns["batchfix"] == "mine"
 
@@ -396,6 +432,25 @@ class TestBacked:
         pp.correct(adata, ComBat())
         agree(adata.X, wanted(values, WAYS[0]))
         adata.file.close()
+
+    @pytest.mark.parametrize("how", [{}, {"filename": "new.h5ad"}, {"key_added": "new"}], ids=str)
+    def test_a_file_that_is_gone(self, values, tmp_path, monkeypatch, how):
+        monkeypatch.chdir(tmp_path)
+        path = stored(values, tmp_path, np.asarray)
+        for spoil, match in (
+            (path.unlink, r"must have the file that backs it, and '.*lab\.h5ad' is not there\. Put it back"),
+            (lambda: path.write_bytes(b"none"), r"lab\.h5ad' cannot be read as what its name says"),
+        ):
+            with Backed(path) as adata:
+                adata.file.close()
+                before = path.read_bytes()
+                spoil()
+                with pytest.raises(BatchfixError, match=match):
+                    pp.correct(adata, ComBat(), **how)
+                with pytest.raises(BatchfixError, match=match):
+                    fit_blocks(ComBat(), adata, batch="batch")
+                path.write_bytes(before)
+        assert [each.name for each in tmp_path.iterdir()] == ["lab.h5ad"]
 
     def test_what_is_refused(self, values, tmp_path):
         path = stored(values, tmp_path, np.asarray)
@@ -430,6 +485,10 @@ class TestBacked:
             adata.obs["odd"] = [object()] * N
             with pytest.raises(BatchfixError, match=r"adata\.obs must be such as an \.h5ad file can hold.*non-string"):
                 pp.correct(adata, ComBat(), **new)
+            del adata.obs["odd"]
+            adata.uns["odd"] = object()
+            with pytest.raises(BatchfixError, match=r"adata\.uns must be such as an \.h5ad file can hold.*'object'"):
+                pp.correct(adata, ComBat(), **new)
         assert state(tmp_path) == before
 
     def test_no_matrix(self, values, tmp_path):
@@ -440,6 +499,8 @@ class TestBacked:
             for how in ({}, {"filename": tmp_path / "new.h5ad"}, {"key_added": "new"}):
                 with pytest.raises(BatchfixError, match=r"adata\.X must hold a matrix, got None"):
                     pp.correct(adata, ComBat(), **how)
+            with pytest.raises(BatchfixError, match="must hold a matrix there, got NoneType"):
+                fit_blocks(ComBat(), adata, batch="batch")
             pp.correct(adata, ComBat(), layer="l")
 
     def test_columns_on_disk(self, values, tmp_path):
@@ -455,6 +516,47 @@ class TestBacked:
                 with pytest.raises(DenseWarning, match=where):
                     pp.correct(adata, ComBat(), **how)
         assert state(tmp_path) == before
+
+    @quiet
+    @counts
+    @pytest.mark.parametrize("way", [WAYS[0], SCALED[0]], ids=str)
+    def test_wide_integers(self, values, tmp_path, way):
+        values = np.where(values, 20_000_000 + np.abs(values), 0).astype(np.int64)
+        with Backed(stored(values, tmp_path, sparse.csr_matrix)) as adata:
+            pp.correct(adata, clone(way[0]), key_added="new")
+            pp.correct(adata, clone(way[0]))
+            for found in (adata.X, adata.layers["new"]):
+                agree(found, wanted(values, way))
+
+    @quiet
+    @pytest.mark.parametrize("way", [WAYS[0], SCALED[0]], ids=str)
+    def test_numbers_outside_of_the_matrix(self, values, tmp_path, way):
+        path = stored(values, tmp_path, sparse.csr_matrix)
+        with h5py.File(path, "r+") as file:
+            file["X/indices"][5] = P
+        before = state(tmp_path)
+        match = r"rows 0 to|(adata|adata\.X) must hold numbers inside of it, got a sparse matrix of shape \(\d+, 12\)"
+        with Backed(path) as adata:
+            for how in ({}, {"key_added": "new"}, {"filename": tmp_path / "new.h5ad"}):
+                with pytest.raises(BatchfixError, match=match):
+                    pp.correct(adata, clone(way[0]), **how)
+            for source in (adata, path):
+                with pytest.raises(BatchfixError, match=match):
+                    fit_blocks(ComBat(), source, batch="batch")
+        assert state(tmp_path) == before
+
+    @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
+    @quiet
+    def test_a_corrector_that_adapts_to_unknown_batches(self, values, tmp_path, kind):
+        way = (ComBat(handle_unknown="adapt"), {})
+        with Backed(stored(values, tmp_path, kind)) as adata:
+            new = pp.correct(adata, clone(way[0]), filename=tmp_path / "new.h5ad")
+            agree(new.X, wanted(values, way))
+            new.file.close()
+            corrector = clone(way[0])
+            pp.correct(adata, corrector)
+            agree(adata.X, wanted(values, way))
+            assert corrector.handle_unknown == "adapt"
 
     @quiet
     def test_arrays_of_files_in_memory(self, values, tmp_path):
@@ -501,6 +603,8 @@ class TestLazy:
         agree(view.layers["new"], part.X)
         with pytest.raises(BatchfixError, match=r"key: 'bacth' must be in adata.obs \(did you mean 'batch'\?\)"):
             pp.correct(adata, ComBat(), key="bacth")
+        with pytest.raises(BatchfixError, match=r"what it returns: \.to_memory\(\)\.write_h5ad\(filename\)"):
+            pp.correct(adata, ComBat(), filename=tmp_path / "new.h5ad")
         assert "batchfix" not in adata.uns
         pp.correct(adata, ComBat(), obsm="e")
         adata.to_memory().write_h5ad(tmp_path / "out.h5ad")
@@ -538,6 +642,33 @@ class TestLazy:
             agree(done.X, wanted(values, way, like))
         with pytest.raises(UnmergeableError, match=r"read block by block"):
             pp.correct(adata, BatchCorrector(location="median"))
+
+    @quiet
+    @counts
+    def test_wide_integers_damage_complex_numbers_and_unknown_batches(self, values):
+        import dask.array as da
+
+        wide = np.where(values, 20_000_000 + np.abs(values), 0).astype(np.int64)
+
+        def broken(block):
+            found = sparse.csr_array(block)
+            found.indices[:1] = P
+            return found
+
+        adata, chunks = make(values), da.from_array(values, chunks=(25, P))
+        adata.layers["wide"] = da.from_array(wide, chunks=(25, 5)).map_blocks(sparse.csr_array)
+        adata.layers["broken"] = chunks.map_blocks(broken, meta=sparse.csr_array((0, 0)))
+        adata.layers["complex"], adata.layers["plain"] = chunks + 1j, chunks
+        for way in (WAYS[0], SCALED[0]):
+            done = pp.correct(adata, clone(way[0]), layer="wide", copy=True)
+            agree(done.layers["wide"], wanted(wide, way))
+            with pytest.raises(BatchfixError, match="must hold numbers inside of it"):
+                pp.correct(adata, clone(way[0]), layer="broken")
+            with pytest.raises(BatchfixError, match="must hold real numbers, got complex128"):
+                pp.correct(adata, clone(way[0]), layer="complex")
+        adapting = ComBat(handle_unknown="adapt")
+        pp.correct(adata, adapting, layer="plain")
+        agree(adata.layers["plain"], wanted(values, (adapting, {})))
 
     def test_its_size_is_said(self, values):
         import dask.array as da

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from batchfix.adapters.storage.archive import ArchiveError
-from batchfix.adapters.storage.codec import Decoder, Encoder
+from batchfix.adapters.storage.codec import WIDEST, Decoder, Encoder
 
 
 def there_and_back(value: Any) -> Any:
@@ -145,6 +145,17 @@ def test_arrays_keep_their_order_and_what_they_share() -> None:
     assert c.strides == wide.strides
     assert not c.flags.writeable
     assert a.flags.writeable
+
+
+def test_one_value_stands_for_no_more_than_the_file_holds() -> None:
+    column = np.broadcast_to(np.str_("a"), 100_000)  # written in full
+    assert same(there_and_back(column), np.array(column))
+    wide = np.broadcast_to(np.arange(3.0), (WIDEST // 3, 3))
+    assert there_and_back(wide).strides == wide.strides
+    more = np.broadcast_to(np.arange(3.0), (WIDEST, 3))
+    assert there_and_back([more, np.ones(more.size - 3)])[0].strides == more.strides
+    with pytest.raises(ValueError, match=r"no array of a model is as large as \[65536, 3\]"):
+        there_and_back([more, np.ones(more.size - 4)])
 
 
 @pytest.mark.parametrize(

@@ -799,3 +799,109 @@ def test_statistics_that_do_not_add(tmp_path):
 def test_arguments(tmp_path, how):
     with pytest.raises(BatchfixError, match=f"{next(iter(how))} must be"):
         save_moments(site(1, ["p"]), tmp_path / "a", **how)
+
+
+IMPOSSIBLE = {
+    "n": (0, 0, "a mean of no values|means of design columns over no rows"),
+    "m2": (0, -1e-3, "m2 is below 0"),
+    "mean": (1, 0.5, "a mean of no values"),
+    "rest": (0, 1e9, "rest beyond m2"),
+    "zx": (0, 1e9, "zx beyond zz and m2"),
+    "zz": (0, -1.0, "squares of design columns below 0"),
+    "row_zz": (0, -1.0, "squares of design columns below 0"),
+    "z_mean": (0, 0.9, "shares of the levels of 'group' do not add up to 1"),
+    "row_z_mean": (0, 1.5, "shares of the levels of 'group' do not add up to 1"),
+}
+
+
+def moments_of(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a file by their names."""
+    head, arrays = read_archive(path, KIND, 1)
+    return {name: arrays[at] for name, at in head["moments"].items()}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_moments_that_no_rows_have(tmp_path, name):
+    X = table(1, 24, missing=0.3).assign(v=np.nan)
+    X.loc[1:, "w"] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MissingFeatureWarning)
+        save_moments(site(1, ["p"], X=X), tmp_path / "a", min_cell=1, min_missing=1, min_nonzero=1)
+    load_moments(rewritten(tmp_path / "a"))
+    feature, value, said = IMPOSSIBLE[name]
+    changed = moments_of(tmp_path / "a")[name]
+    if name == "row_z_mean":
+        changed[0, 0] = value
+    else:
+        changed[(0, *[0] * (changed.ndim - 2), feature if changed.ndim > 2 or name != "row_zz" else 0)] = value
+    with pytest.raises(ArchiveError, match=f"must hold moments as batchfix saves them.*({said})"):
+        load_moments(rewritten(tmp_path / "a", arrays={name: changed}))
+
+
+def test_squares_of_one_value_and_missing_values_without_moments_of_their_own(tmp_path):
+    X = table(1, 24)
+    X.loc[1:, "w"] = np.nan
+    save_moments(site(1, ["p"], X=X), tmp_path / "a", min_cell=1, min_missing=1, min_nonzero=1)
+    found = moments_of(tmp_path / "a")
+    found["m2"][0, NAMES.index("w")] = 1e-3
+    with pytest.raises(ArchiveError, match="squares of fewer than two values"):
+        load_moments(rewritten(tmp_path / "a", arrays={"m2": found["m2"]}))
+    thin = {name: found[name][..., :1] for name in ("z_mean", "zz")}
+    with pytest.raises(ArchiveError, match="values are missing, and z_mean is that of all rows"):
+        load_moments(rewritten(tmp_path / "a", arrays=thin))
+
+
+def test_more_values_present_than_observed(tmp_path):
+    there = np.ones((24, 6), dtype=bool)
+    one = ComBat(scale_guard=0.3).partial_fit(table(1, 24), batch="p", scale_where=there)
+    save_moments(one, tmp_path / "a")
+    load_moments(tmp_path / "a")
+    with pytest.raises(ArchiveError, match="more values present than observed"):
+        load_moments(rewritten(tmp_path / "a", arrays={"present": np.full((1, 6), 25)}))
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"a"], ids=str)
+def test_moments_go_to_a_path(wrong):
+    with pytest.raises(ArchiveError, match="place of a batchfix moments must be a path, got"):
+        save_moments(site(1, ["p"]), wrong)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    place=st.sampled_from([0.0, 1e6]),
+    spread=st.sampled_from([1e-120, 1e-3, 1.0, 1e120]),
+    cuts=st.lists(st.integers(1, 19), max_size=3, unique=True),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_rounding_leaves_is_possible(tmp_path, seed, place, spread, cuts):
+    rng = np.random.default_rng(seed)
+    X = table(seed, 20, missing=rng.choice([0.0, 0.3, 0.8])).to_numpy() * spread + place
+    X[:, 0] = place
+    keep = pd.DataFrame({"group": rng.choice(list("ABC"), 20), "year": 2026 + rng.normal(0, 1e-3, 20)})
+    X[:, 1] = keep["year"]
+    batch, one = rng.choice(["p", "q"], 20), LinearCorrector()
+    for at in np.split(np.arange(20), sorted(cuts)):
+        one.partial_fit(X[at], batch=batch[at], keep=keep.iloc[at].reset_index(drop=True))
+    save_moments(one, tmp_path / "a", min_cell=1, min_missing=1, min_nonzero=1)
+    load_moments(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["u", "w", "v", *"xyz"], r"another order: column 1 is 'v' in this one and 'w' in the other one\. Fit both"),
+        (["u", "V", *"wxyz"], r"6 and 6 of them: 'v' in this one only, 'V' in the other one only\. Fit both to tables"),
+        (list("uvwxy"), r"6 and 5 of them: 'z' in this one only\. Fit both"),
+        (list("uvwxyzab"), r"6 and 8 of them: 'a', 'b' in the other one only\. Fit both"),
+    ],
+    ids=str,
+)
+def test_which_features_differ(tmp_path, names, said):
+    save_moments(site(1, ["p"]), tmp_path / "a")
+    other = site(2, ["q"], X=table(2, 24, names=names))
+    save_moments(other, tmp_path / "b")
+    with pytest.raises(MergeError, match=f"b' cannot be added to .*a'. .*features in the same order, got {said}"):
+        load_moments(tmp_path / "a", tmp_path / "b")
+    plain = [BatchCorrector().fit(table(1, 24).to_numpy()[:, :p], batch=np.resize(["p", "q"], 24)) for p in (6, 5)]
+    with pytest.raises(MergeError, match=r"got 6 and 5 of them\. Fit both to tables of the same columns"):
+        plain[0].merge(plain[1])

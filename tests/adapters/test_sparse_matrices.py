@@ -8,6 +8,7 @@ from scipy import sparse
 
 from batchfix.adapters.anndata import sparse as sparse_matrices
 from batchfix.adapters.anndata.sparse import Factors, dense_of, float_type, gigabytes, scaled
+from batchfix.adapters.sources.anndata import checked
 from batchfix.core.affine import Affine
 from batchfix.exceptions import BatchfixError
 
@@ -30,8 +31,8 @@ def test_dense(pair, piece):
     X, values = pair
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_matrices, "PIECE", piece)
-        found = dense_of(X, "X")
-    assert found.dtype == float_type(values.dtype)
+        found = dense_of(X, "X", float_type(X))
+    assert found.dtype == float_type(X)
     assert found.flags.c_contiguous
     np.testing.assert_array_equal(found, values)
 
@@ -43,8 +44,8 @@ def test_scaled(pair, piece, batches):
     factors = Factors(rng.integers(0, batches, X.shape[0]), rng.uniform(0.5, 2, (batches, X.shape[1])))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_matrices, "PIECE", piece)
-        found = scaled(X, factors)
-    dtype = float_type(values.dtype)
+        found = scaled(X, factors, float_type(X))
+    dtype = float_type(X)
     assert found.dtype == dtype
     assert isinstance(found, sparse.sparray) is isinstance(X, sparse.sparray)
     assert found.nnz == X.nnz
@@ -56,7 +57,39 @@ def test_scaled(pair, piece, batches):
 def test_a_product_that_is_infinite():
     X = sparse.csr_array(np.array([[1e38, 0.0]], dtype=np.float32))
     with pytest.raises(BatchfixError, match="got infinity"):
-        scaled(X, Factors(np.zeros(1, dtype=int), np.full((1, 2), 10.0)))
+        scaled(X, Factors(np.zeros(1, dtype=int), np.full((1, 2), 10.0)), np.dtype("f4"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("dtype", "most", "want"),
+    [
+        *((each, 1, "f4") for each in ("?", "i1", "u2", "f4", "i4", "u8")),
+        *(("f8", 1, "f8"), ("g", 1, "f8")),
+        *((each, 2**24, "f4") for each in ("i4", "u4", "i8")),
+        *((each, 2**24 + 1, "f8") for each in ("i4", "u4", "i8")),
+        *(("i8", -(2**24), "f4"), ("i4", -(2**24) - 1, "f8"), ("i8", -(2**63), "f8")),
+    ],
+)
+def test_the_dtype_holds_the_numbers(kind, dtype, most, want):
+    values = np.zeros((3, 4), dtype=dtype)
+    assert float_type(kind(values)) == ("f4" if want == "f4" or dtype in ("i4", "u4", "i8") else "f8")  # of zeros
+    values[1, 2], values[2, 0] = most, 1
+    X = kind(values)
+    assert float_type(X) == want
+    if dtype != "g":
+        np.testing.assert_array_equal(X.astype(float_type(X)).toarray().astype(dtype), values)
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_numbers_that_lie_outside(kind):
+    X = kind(np.arange(12).reshape(3, 4))
+    assert checked(X, "X") is X
+    for part, at, wrong in (("indices", 2, 4), ("indices", 0, -1), ("indptr", 2, 0)):
+        broken = X.copy()
+        getattr(broken, part)[at] = wrong
+        with pytest.raises(BatchfixError, match=r"X must hold numbers inside of it, got .* shape \(3, 4\)"):
+            checked(broken, "X")
 
 
 def test_maps_that_add_something_have_no_factors():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -25,6 +26,7 @@ from sklearn.pipeline import make_pipeline
 from batchfix.adapters.storage import CLASSES, CORRECTORS, KIND, archive, load_model, read_model, save_model
 from batchfix.adapters.storage.archive import ArchiveError
 from batchfix.adapters.storage.attributes import FITTED
+from batchfix.adapters.storage.shapes import check_shapes
 from batchfix.core.partition import BinaryPartition
 from batchfix.core.schedule import Schedule
 from batchfix.core.zeros import HalfMinimum, MultiplicativeReplacement
@@ -284,6 +286,26 @@ def test_set_output_and_notes_are_kept(path: Path) -> None:
     assert saved.batchfix_version == version("batchfix")
 
 
+@pytest.mark.parametrize(
+    "notes",
+    [
+        *(["january"], "january", 3, {"n": np.int64(1)}, {"n": np.ones(2)}, {"x": float("nan")}, {"x": -float("inf")}),
+        *({(1, 2): 3}, {1: 2}, {None: 1}, {"t": (1, 2)}, {"deep": [{"set": {1}}]}, {"o": object()}),
+    ],
+    ids=str,
+)
+def test_notes_that_would_not_come_back(path: Path, notes: Any) -> None:
+    with pytest.raises(ArchiveError, match=r"notes must be a dict with text for keys.*, got "):
+        save_model(BatchCorrector().fit(X, batch=BATCH), path, notes=notes)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("notes", [None, {}, {"a": [1, 2.5, None, True, {"b": ["\u00e9", {}]}], "": -0.0}], ids=str)
+def test_notes_that_come_back(path: Path, notes: Any) -> None:
+    save_model(BatchCorrector().fit(X, batch=BATCH), path, notes=notes)
+    assert read_model(path).notes == (notes or {})
+
+
 def test_the_file_says_what_it_is(path: Path) -> None:
     save_model(ComBat(mean_only=True).fit(FRAME.astype(np.float32), batch=BATCH), path)
     with zipfile.ZipFile(path) as members:
@@ -324,6 +346,15 @@ def test_only_fitted_correctors_of_the_library(path: Path) -> None:
     with pytest.raises(ArchiveError, match="must be as fit left it, and this BatchCorrector is not"):
         save_model(model, path)
     assert not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"model", ["model"]], ids=str)
+def test_what_is_no_path(wrong: Any) -> None:
+    match = r"The place of a batchfix model must be a path, got .*\. Give the name of a file"
+    with pytest.raises(ArchiveError, match=match):
+        save_model(BatchCorrector().fit(X, batch=BATCH), wrong)
+    with pytest.raises(ArchiveError, match=match):
+        load_model(wrong)
 
 
 # ------------------------------------------------------------------- damage
@@ -504,6 +535,9 @@ SOLUTION = (*FIELDS, "_solution", "fields")
         (put(*FIELDS, "n_features_in_", value=-5), "n_features_in_"),
         (put(*FIELDS, "_features", value={"$": "slice", "items": [0, 3, None]}), "has the shape"),
         (put(*FIELDS, "_features", value={"$": "slice", "items": [0, "3", None]}), "slice must have whole numbers"),
+        (put(*FIELDS, "_features", value={"$": "slice", "items": [9, None, None]}), "has the shape"),
+        (put(*FIELDS, "_features", value=[0, 1]), "_features of ComBat is a list"),
+        (put(*FIELDS, "_features", value={"$": "array", "at": 0}), "features must be some of 6 columns"),
         (put(*FIELDS, "statistics_", value=3), "must hold a model"),
         (put(*STATISTICS, "evil", value=3), "'evil' is no field of BatchStatistics"),
         (put(*STATISTICS, "batches", value={"$": "array", "at": 10**6}), "there is no array"),
@@ -525,6 +559,43 @@ SOLUTION = (*FIELDS, "_solution", "fields")
 )
 def test_manifests_that_mislead(path: Path, whole: bytes, change: Callable[[Any], None], said: str) -> None:
     refuse(path, changed(opened(whole, path), change), said)
+
+
+HUGE = 10**12
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (slice(None), "has the shape"),
+        (slice(0, 6), "so many others cannot be keys"),
+        (np.arange(6), "so many others cannot be keys"),
+        (np.arange(6) - 1, "features must be some of"),
+        (np.arange(6) + HUGE, "features must be some of"),
+        (np.ones(6, dtype=bool), "features must be some of"),
+    ],
+    ids=str,
+)
+def test_more_columns_than_memory_holds(features: Any, said: str) -> None:
+    model: Any = ComBat().fit(X, **BOTH)
+    model.n_features_in_, model._features = HUGE, features
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=said):
+        check_shapes(model)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("shape", [[HUGE], [HUGE, 1], [2, HUGE], [1 << 20, 1 << 20], [1, (1 << 16) + 1]], ids=str)
+@pytest.mark.parametrize("where", [(*STATISTICS, "batches"), (*SOLUTION, "loads"), (*FIELDS, "keep_factors")], ids=str)
+def test_one_value_that_stands_for_more_than_memory_holds(path: Path, whole: bytes, where: Any, shape: Any) -> None:
+    members = opened(whole, path)
+    manifest = json.loads(members["manifest.json"])
+    manifest["arrays"] += 1
+    members[f"a{manifest['arrays'] - 1}.npy"] = npy("(1,)", bytes(8))
+    put(*where, value={"$": "array", "at": manifest["arrays"] - 1, "shape": shape})(manifest)
+    refuse(path, members | {"manifest.json": json.dumps(manifest).encode()}, "no array of a model is as large as")
 
 
 def within(tree: Any, name: str) -> Any:

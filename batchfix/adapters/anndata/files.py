@@ -19,6 +19,7 @@ from ...exceptions import BatchfixError
 from ..sinks.anndata import copy_but
 from ..sinks.chunks import HdfSink, hdf_file
 from ..sources.anndata import adapter_io
+from ..sources.obs import file_of
 from .kinds import is_sparse
 from .matrices import Correction
 from .provenance import NAME
@@ -34,7 +35,7 @@ def check_in_place(adata: Any) -> None:
     Raises
     ------
     BatchfixError
-        It was, or is no longer there.
+        It was, or it is no longer there.
     """
     mode = _file_of(adata).mode
     if mode != "r+":
@@ -67,29 +68,30 @@ def correct_in_place(adata: Any, correction: Correction, record: Callable[[Any],
     What was changed in memory, and not written yet, stays in memory. `record` adds to the records that there are: of
     those in memory, some may be about results that the file does not have.
     """
-    values = adata.X
-    _fit(correction, values)
+    old, path = _file_of(adata), f"uns/{NAME}"
+    in_memory = record(adata.uns.get(NAME))
+    in_file = record(adapter_io().read_elem(old[path]) if path in old else None)
+    _fit(correction)
     try:
         with _new_file(adata.filename) as (new, check):
-            copy_but(_file_of(adata), new, but=_but(correction, values))
-            _write_matrix(new, values, correction, check)
+            copy_but(old, new, but=_but(correction))
+            _write_matrix(new, correction, check)
             uns = new.require_group("uns")
             uns.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-            old = adapter_io().read_elem(uns[NAME]) if NAME in uns else None
-            adapter_io().write_elem(uns, NAME, record(old))
+            adapter_io().write_elem(uns, NAME, in_file)
             adata.file.close()  # a file that is open cannot be replaced everywhere
     finally:
         if not adata.file.is_open:
             adata.file.open()
-    adata.uns[NAME] = record(adata.uns.get(NAME))
+    adata.uns[NAME] = in_memory
 
 
 def correct_to_new(adata: Any, correction: Correction, record: Callable[[Any], Any], filename: PathLike) -> Any:
     """Write `adata` as it is in memory, with X corrected, to a new file; and return that, backed by it."""
     from anndata import read_h5ad
 
-    values, old = adata.X, _file_of(adata)
-    _fit(correction, values)
+    old = _file_of(adata)
+    _fit(correction)
     with _new_file(filename) as (new, check):
         new.attrs.update(old.attrs)
         for name in IN_MEMORY:
@@ -102,21 +104,21 @@ def correct_to_new(adata: Any, correction: Correction, record: Callable[[Any], A
                 old.copy("raw", new)
             else:
                 _write(new, "raw", adata.raw)
-        if _but(correction, values) != "X":
+        if _but(correction) != "X":
             copy_but(old["X"], new.create_group("X"), but="data")
-        _write_matrix(new, values, correction, check)
+        _write_matrix(new, correction, check)
     return read_h5ad(filename, backed=old.mode)
 
 
-def _fit(correction: Correction, values: Any) -> None:
-    if is_sparse(values) and not correction.only_scales:
-        correction.warn_dense(values, "in the file")
-    correction.fit_to_blocks(values)
+def _fit(correction: Correction) -> None:
+    if is_sparse(correction.values) and not correction.only_scales:
+        correction.warn_dense("in the file")
+    correction.fit_to_blocks()
 
 
-def _but(correction: Correction, values: Any) -> str:
+def _but(correction: Correction) -> str:
     """What of the file is written anew: of a sparse matrix that is scaled, nothing but its numbers."""
-    return "X/data" if is_sparse(values) and correction.only_scales else "X"
+    return "X/data" if is_sparse(correction.values) and correction.only_scales else "X"
 
 
 @contextmanager
@@ -125,20 +127,20 @@ def _new_file(place: PathLike) -> Iterator[Any]:
         yield opened
 
 
-def _write_matrix(new: Any, values: Any, correction: Correction, check: Any) -> None:
-    if _but(correction, values) == "X":
-        sink = HdfSink(new, "X", values.shape[0], check)
-        for start, block in correction.blocks(values):
+def _write_matrix(new: Any, correction: Correction, check: Any) -> None:
+    if _but(correction) == "X":
+        sink = HdfSink(new, "X", correction.values.shape[0], check)
+        for start, block in correction.blocks():
             sink.write(start, block)
         sink.end()
         sink.array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
         return
-    old, factors = values.group, correction.factors()
+    old, factors = correction.values.group, correction.factors()
     like = old["data"]
     data = new["X"].create_dataset(
-        "data", shape=like.shape, dtype=correction.dtype(values), chunks=like.chunks, maxshape=like.maxshape
+        "data", shape=like.shape, dtype=correction.dtype, chunks=like.chunks, maxshape=like.maxshape
     )
-    for at, piece in scaled_data(_Stored(old), np.asarray(old["indptr"][:]), factors):
+    for at, piece in scaled_data(_Stored(old), np.asarray(old["indptr"][:]), factors, correction.dtype):
         data[at] = piece
         check()
 
@@ -155,7 +157,9 @@ class _Stored:
 def _write(new: Any, name: str, found: Any) -> None:
     try:
         adapter_io().write_elem(new, name, found)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # anndata has a kind of its own, in no public place, for what it cannot write
         said = " ".join(f"{error}".split())
         raise BatchfixError(
             f"adata.{name} must be such as an .h5ad file can hold, and is not ({said:.150}). Nothing was written; "
@@ -165,6 +169,4 @@ def _write(new: Any, name: str, found: Any) -> None:
 
 def _file_of(adata: Any) -> Any:
     """The HDF5 file behind it, opened."""
-    if not adata.file.is_open:
-        adata.file.open()
-    return adata.file["obs"].file
+    return file_of(adata)["obs"].file

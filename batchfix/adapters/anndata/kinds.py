@@ -53,7 +53,8 @@ def check(values: Any, corrector: Any, what: str) -> None:
     TypeError
         It is nothing of the kind.
     BatchfixError
-        A sparse matrix on disk by columns; statistics that do not add up where rows are read block by block.
+        Complex numbers; a sparse matrix on disk by columns; statistics that do not add up where rows are read block by
+        block.
     """
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(
@@ -73,6 +74,9 @@ def check(values: Any, corrector: Any, what: str) -> None:
             f"{what} must be a dense or sparse matrix, in memory, on disk or of dask, got {kind(values)}. "
             "Load it first: adata = adata.to_memory()"
         )
+    for dtype in values.dtypes if isinstance(values, pd.DataFrame) else [values.dtype]:
+        if dtype.kind == "c":
+            raise BatchfixError(f"{what} must hold real numbers, got {dtype}. Correct its real part, or its modulus.")
 
 
 def _check_adds(corrector: Any, what: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,7 @@ def check(found: Any) -> None:
     BatchfixError
         It is not what this module writes.
     """
-    if found is not None and not (
-        isinstance(found, Mapping) and all(isinstance(each, Mapping) and "run" in each for each in found.values())
-    ):
+    if found is not None and not (isinstance(found, Mapping) and all(map(_is_record, found.values()))):
         raise BatchfixError(
             f"adata.uns['batchfix'] must hold records of earlier corrections, got {kind(found)}. Give it another name: "
             "adata.uns['mine'] = adata.uns.pop('batchfix')."
@@ -88,6 +87,10 @@ def records(
             "run": run,
         }
     }
+
+
+def _is_record(found: Any) -> bool:
+    return isinstance(found, Mapping) and isinstance(found.get("run"), Integral)
 
 
 def _plain(value: Any) -> Any:

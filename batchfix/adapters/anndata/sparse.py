@@ -24,9 +24,33 @@ PIECE = 1 << 21
 """Numbers that are dealt with at a time."""
 
 
-def float_type(dtype: Any) -> np.dtype[Any]:
-    """float64 for float64, else float32: it holds counts up to 16,777,216 exactly, in half the room."""
-    return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
+EXACT = 1 << 24
+"""Whole numbers up to 16,777,216 are exact in float32, in half the room of float64."""
+
+
+def float_type(X: Any) -> np.dtype[Any]:
+    """dtype of a sparse matrix once it is corrected: float32 if it holds these numbers, float64 if not.
+
+    Of wide integers, the stored numbers are read to know: of such on disk or of dask, piece by piece.
+    """
+    dtype = np.dtype(X.dtype)
+    fits = np.can_cast(dtype, np.float32) or (dtype.kind in "iu" and _largest(X) <= EXACT)
+    return np.dtype(np.float32 if fits else np.float64)
+
+
+def _largest(X: Any) -> float:
+    """Largest magnitude of the stored numbers of a sparse matrix of integers."""
+    if hasattr(X, "dask"):
+        each = X.map_blocks(
+            lambda block: np.array([[_largest(block)]]), chunks=(1, 1), dtype=float, meta=np.empty((0, 0))
+        )
+        return float(each.max().compute())
+    if sparse.issparse(X):
+        data: Any = X.data if X.format in ("csr", "csc", "coo") else X.tocsr().data
+    else:
+        data = X.group["data"]
+    pieces = (data[start : start + PIECE] for start in range(0, data.shape[0], PIECE))
+    return max((max(float(piece.max()), -float(piece.min())) for piece in pieces), default=0.0)
 
 
 ONLY_SCALES = "A corrector that only scales, BatchCorrector(location=None), keeps it sparse."
@@ -71,15 +95,14 @@ def gigabytes(shape: tuple[int, ...], dtype: Any) -> str:
     return "less than 0.01 GB" if size < 0.01 else f"{size:,.2g} GB" if size < 99.5 else f"{size:,.0f} GB"
 
 
-def dense_of(X: Any, what: str) -> np.ndarray:
-    """Return a sparse matrix in memory as a dense one (see `float_type`), without a second copy of it on the way.
+def dense_of(X: Any, what: str, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return a sparse matrix in memory as a dense one, without a second copy of it on the way.
 
     Raises
     ------
     BatchfixError
         There is not that much memory.
     """
-    dtype = float_type(X.dtype)
     try:
         out = np.empty(X.shape, dtype=dtype)
     except MemoryError as error:
@@ -126,7 +149,7 @@ class Factors:
         return Factors(self.codes[start:stop], self.scale)
 
 
-def scaled(X: Any, factors: Factors) -> Any:
+def scaled(X: Any, factors: Factors, dtype: np.dtype[Any]) -> Any:
     """Return a sparse matrix in memory times its factors: of its format, and sharing no memory with it.
 
     Raises
@@ -136,8 +159,8 @@ def scaled(X: Any, factors: Factors) -> Any:
     """
     if X.format not in ("csr", "csc"):
         X = X.tocsr()
-    data = np.empty(X.data.shape, dtype=float_type(X.dtype))
-    for at, values in scaled_data(X, X.indptr, factors):
+    data = np.empty(X.data.shape, dtype=dtype)
+    for at, values in scaled_data(X, X.indptr, factors, dtype):
         data[at] = values
     array = isinstance(X, sparse.sparray)
     if X.format == "csr":
@@ -147,7 +170,9 @@ def scaled(X: Any, factors: Factors) -> Any:
     return make((data, X.indices.copy(), X.indptr.copy()), shape=X.shape)
 
 
-def scaled_data(X: Any, indptr: np.ndarray, factors: Factors) -> Iterator[tuple[slice, np.ndarray]]:
+def scaled_data(
+    X: Any, indptr: np.ndarray, factors: Factors, dtype: np.dtype[Any]
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Stored numbers times their factors, piece by piece.
 
     Parameters
@@ -156,13 +181,13 @@ def scaled_data(X: Any, indptr: np.ndarray, factors: Factors) -> Iterator[tuple[
     indptr : int array
         Where each row (column) begins, and the end.
     factors : Factors
+    dtype : of the result
 
     Raises
     ------
     BatchfixError
         A number is infinite.
     """
-    dtype = float_type(X.data.dtype)
     scale = factors.scale.astype(dtype, copy=False)
     for start in range(0, int(indptr[-1]), PIECE):
         at = slice(start, min(start + PIECE, int(indptr[-1])))

@@ -62,6 +62,13 @@ DESIGN = ("row_z_mean", "row_zz", "z_mean", "zz", "zx", "rest")
 OPTIONAL = ("present", "tie_values", "tie_lower", "tie_upper", "tie_other")
 
 
+ROUNDING = 1e-6
+"""Share by which sums may differ for the order in which they were added, with much to spare."""
+
+TINY = 1e-20
+"""Squares of deviations that may be nothing but rounding, as a share of the squares of the values."""
+
+
 def to_arrays(statistics: BatchStatistics) -> dict[str, np.ndarray]:
     """Statistics as the arrays above."""
     m, ties = statistics.moments, statistics.ties
@@ -157,6 +164,53 @@ def _check(arrays: Mapping[str, np.ndarray], batches: np.ndarray, columns: Seque
             raise ValueError(f"{name} is below 0")
     if (arrays["n"] > arrays["rows"][:, None]).any():
         raise ValueError("there are more values than rows")
+    _check_possible(arrays, columns)
+
+
+def _check_possible(arrays: Mapping[str, np.ndarray], columns: Sequence[Column]) -> None:
+    """Whether rows can have these moments, up to rounding."""
+    n, mean, m2, rest, zx = (arrays[name] for name in ("n", "mean", "m2", "rest", "zx"))
+    rows, q = arrays["rows"][:, None], zx.shape[1]
+    if q and arrays["z_mean"].shape[-1] < mean.shape[1] and (n != rows).any():
+        raise ValueError("values are missing, and z_mean is that of all rows")
+    counts = n if arrays["z_mean"].shape[-1] == n.shape[1] else rows
+    with np.errstate(all="ignore"):  # infinities and NaN refuse nothing
+        row_mean, diagonal = arrays["row_z_mean"][..., None], np.equal(*np.triu_indices(q))
+        row_squares, squares = arrays["row_zz"][:, diagonal, None], arrays["zz"][:, diagonal]
+        rounding = TINY * n * mean**2 + np.finfo(float).tiny
+        z_level = np.abs(row_squares) + rows[:, None] * row_mean**2
+        _check_design(row_mean, row_squares, rows, z_level, columns)
+        _check_design(arrays["z_mean"], squares, counts, z_level, columns)
+        most = np.sqrt((np.maximum(squares, 0) + TINY * z_level) * (m2 + rounding)[:, None])
+        for said, wrong in (
+            ("a mean of no values", (n == 0) & (mean != 0)),
+            ("squares of fewer than two values", (n <= 1) & (m2 > rounding)),
+            ("rest beyond m2", rest > (1 + ROUNDING) * m2 + rounding),
+            ("zx beyond zz and m2", np.abs(zx) > (1 + ROUNDING) * most),
+            ("more values present than observed", arrays.get("present", 0) > n),
+        ):
+            if wrong.any():
+                raise ValueError(f"there is {said}")
+
+
+def _check_design(
+    mean: np.ndarray, squares: np.ndarray, n: np.ndarray, level: np.ndarray, columns: Sequence[Column]
+) -> None:
+    """Check means and squares of design columns (B, q, c) over so many rows (B, c).
+
+    They may be those of all rows, whose squares are `level`, less others: so much larger is their rounding.
+    """
+    if (squares < -ROUNDING * level).any():
+        raise ValueError("there are squares of design columns below 0")
+    if ((n[:, None] == 0) & (mean != 0)).any():
+        raise ValueError("there are means of design columns over no rows")
+    start = 0
+    for column in columns:
+        shares = mean[:, start : start + column.width]
+        start += column.width
+        off = (n > 0) & (np.abs(shares.sum(axis=1) - 1) > ROUNDING)
+        if isinstance(column, Factor) and ((shares < -ROUNDING).any() or off.any()):
+            raise ValueError(f"the shares of the levels of {column.name!r} do not add up to 1")
 
 
 def _check_labels(batches: np.ndarray, columns: Sequence[Column]) -> None:

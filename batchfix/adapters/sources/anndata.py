@@ -38,9 +38,13 @@ class AnnDataSource(Source):
     """
 
     def __init__(self, adata: Any, given: dict[str, Any], *, layer: str | None = None) -> None:
-        matrix = adata.X if layer is None else _layer(adata.layers, layer)
+        matrix: Any = None
+        if layer is not None:
+            matrix = _layer(adata.layers, layer)
+        elif adapter.has_matrix(adata):
+            matrix = adata.X
         if sparse.issparse(matrix) and matrix.format != "csr":
-            matrix = matrix.tocsr()  # once, for rows that can be cut
+            matrix = checked(matrix, "adata").tocsr()  # once, for rows that can be cut
         self.obs_names, self.var_names = pd.Index(adata.obs_names), pd.Index(adata.var_names)
         self._plan(matrix, adata.obs, given)
         self.adata, self.layer, self.matrix = adata, layer, matrix
@@ -95,12 +99,46 @@ def adapter_io() -> Any:
     return io
 
 
+def checked(X: Any, what: str) -> Any:
+    """Return a sparse matrix in memory as it is, if none of its numbers lies outside of it.
+
+    Nothing else looks: made dense, such a number would be written anywhere in memory.
+
+    Raises
+    ------
+    BatchfixError
+        One does.
+    """
+    if X.format in ("csr", "csc"):
+        across = X.shape[1 if X.format == "csr" else 0]
+        indices = X.indices[: X.indptr[-1]]
+        if (np.diff(X.indptr) < 0).any() or (indices.size and not 0 <= indices.min() <= indices.max() < across):
+            kind = "column" if X.format == "csr" else "row"
+            raise BatchfixError(
+                f"{what} must hold numbers inside of it, got a sparse matrix of shape {X.shape} with a damaged list of "
+                f"{kind} indices. Read or export it again."
+            )
+    return X
+
+
+class Checked:
+    """A sparse matrix on disk, whose blocks of rows are checked as they are read (see `checked`)."""
+
+    def __init__(self, X: Any, what: str) -> None:
+        self.X, self.what = X, what
+        self.shape, self.dtype = X.shape, X.dtype
+
+    def __getitem__(self, rows: slice) -> Any:
+        """Rows in memory."""
+        return checked(self.X[rows], self.what)
+
+
 def _row_blocks(matrix: Any, n: int, rows: int) -> Iterator[tuple[Any, dict[str, Any], float]]:
     for start in range(0, n, rows):
         stop = min(start + rows, n)
         block = matrix[start:stop]
         block = block.compute() if hasattr(block, "compute") else block
-        yield dense(block), {}, stop / n
+        yield dense(checked(block, "adata") if sparse.issparse(block) else block), {}, stop / n
 
 
 def _refuse_columns(matrix: Any) -> None:
@@ -112,8 +150,8 @@ def _refuse_columns(matrix: Any) -> None:
         )
 
 
-def _layer(layers: Any, name: str) -> Any:
-    if name not in layers:
+def _layer(layers: Any, name: Any) -> Any:
+    if not isinstance(name, str) or name not in list(layers):  # of a file, "l/data" would be a path in it
         raise BatchfixError(
             f"layer must name one of the layers ({some(list(layers), 8) or 'there are none'}), got {name!r}"
             f"{nearest(name, list(layers))}."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ import pandas as pd
 
 from ...core.naming import nearest
 from ...exceptions import BatchfixError, MissingLabelError
+from .files import reading
 
 try:
     from anndata import AnnData
@@ -41,7 +43,18 @@ class Place:
 
     @classmethod
     def of(cls, layer: str | None, obsm: str | None) -> Self:
-        """Return the place that was asked for."""
+        """Return the place that was asked for.
+
+        Raises
+        ------
+        BatchfixError
+            Two were.
+        TypeError
+            A name is none.
+        """
+        for what, name in (("layer", layer), ("obsm", obsm)):
+            if name is not None and not isinstance(name, str):
+                raise TypeError(f"{what} must be a name, got {name!r}. Name one matrix.")
         if layer is not None and obsm is not None:
             raise BatchfixError(f"One matrix is corrected at a time, got layer={layer!r} and obsm={obsm!r}. Drop one.")
         if obsm is not None:
@@ -64,7 +77,7 @@ class Place:
             There is no such matrix, it has not two dimensions, or it is empty.
         """
         if self.name is None:
-            found = adata.X if _has_matrix(adata) else None
+            found = adata.X if has_matrix(adata) else None
             if found is None:
                 raise BatchfixError("adata.X must hold a matrix, got None. Name a layer or an entry of obsm.")
         else:
@@ -87,13 +100,28 @@ class Place:
             getattr(adata, self.mapping)[self.name] = values
 
 
-def _has_matrix(adata: AnnData) -> bool:
+def has_matrix(adata: AnnData) -> bool:
     """Whether the file of a backed one has an X, which anndata takes for granted."""
-    if not adata.isbacked:
-        return True
+    return not adata.isbacked or "X" in file_of(adata)
+
+
+def file_of(adata: AnnData) -> Any:
+    """Return the file that backs an AnnData, opened again if it was closed.
+
+    Raises
+    ------
+    BatchfixError
+        It is no longer there, or cannot be read.
+    """
     if not adata.file.is_open:
-        adata.file.open()
-    return "X" in adata.file
+        place = Path(str(adata.filename))
+        if not place.exists():
+            raise BatchfixError(
+                f"adata must have the file that backs it, and {str(place)!r} is not there. Put it back."
+            )
+        with reading(place):
+            adata.file.open()
+    return adata.file
 
 
 def own(adata: AnnData) -> None:

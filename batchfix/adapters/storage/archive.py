@@ -59,7 +59,7 @@ def write_archive(path: PathLike, kind: str, version: int, manifest: dict[str, A
     Raises
     ------
     ArchiveError
-        The file cannot be written.
+        The path is none, or the file cannot be written.
 
     Examples
     --------
@@ -70,6 +70,7 @@ def write_archive(path: PathLike, kind: str, version: int, manifest: dict[str, A
     >>> manifest["name"], arrays[0].tolist()
     ('moments', [0, 1, 2])
     """
+    _check_path(path, kind)
     head = {"kind": kind, "format_version": version, "arrays": len(arrays)} | manifest
     with replacing(path, ArchiveError) as out:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as members:
@@ -105,9 +106,10 @@ def read_archive(path: PathLike, kind: str, version: int) -> tuple[dict[str, Any
     Raises
     ------
     ArchiveError
-        No such file, another kind of file, a later version of the format, a damaged file, or one that was made to
-        mislead.
+        The path is none, no such file, another kind of file, a later version of the format, a damaged file, or one that
+        was made to mislead.
     """
+    _check_path(path, kind)
     name = repr(str(path))
     try:
         with Path(path).open("rb") as file:
@@ -128,6 +130,11 @@ def read_archive(path: PathLike, kind: str, version: int) -> tuple[dict[str, Any
         raise ArchiveError(f"{name} must be a file, and is a directory. Give the {kind} inside it.") from None
     except OSError as error:
         raise ArchiveError(f"{name} cannot be read: {error.strerror or error}.") from error
+
+
+def _check_path(path: Any, kind: str) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise ArchiveError(f"The place of a {kind} must be a path, got {path!r:.80}. Give the name of a file.")
 
 
 def _member(at: int) -> str:

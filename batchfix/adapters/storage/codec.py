@@ -28,6 +28,8 @@ from .declared import check_types
 Classes = Mapping[str, type]
 
 _PLAIN_ARRAY = "biufUSMm"
+WIDEST = 1 << 16
+"""Numbers for which one may stand in a file; more if the file holds more: those of a model stand beside its sums."""
 _DTYPE = re.compile(r"[<>|=][biufSUMm]\d{1,9}(\[\d{0,9}[A-Za-z]{1,7}\])?")
 
 
@@ -189,7 +191,9 @@ class Decoder:
         if at not in self._made:
             array = self.arrays[at]
             if shape is not None:
-                array = np.broadcast_to(array, _shape(shape))
+                if math.prod(_shape(shape)) > max(WIDEST, sum(each.size for each in self.arrays)):
+                    raise ValueError(f"no array of a model is as large as {shape!r} beside what the file holds")
+                array = np.broadcast_to(array, shape)
             elif readonly:
                 array.flags.writeable = False
             self._made[at] = array
@@ -236,7 +240,9 @@ def _is_plain(dtype: np.dtype[Any]) -> bool:
 
 
 def _stored(array: np.ndarray) -> np.ndarray:
-    """One value of each axis along which one value stands for all, as `broadcast_to` makes them."""
+    """One value of each axis along which one value stands for all, as `broadcast_to` makes them of tables."""
+    if array.ndim == 1:
+        return array
     one = [step == 0 and n > 1 for n, step in zip(array.shape, array.strides, strict=True)]
     return array[tuple(slice(0, 1) if each else slice(None) for each in one)] if any(one) else array
 

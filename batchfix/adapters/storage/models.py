@@ -9,6 +9,7 @@ words what it is (class, parameters, features, dtype, version of batchfix); the 
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -105,13 +106,13 @@ def save_model(corrector: Any, path: PathLike, *, notes: dict[str, Any] | None =
     ----------
     corrector : any fitted corrector of batchfix
     path : file; any name will do, such as "january.batchfix"
-    notes : what JSON can hold, kept beside the model
+    notes : dict of what JSON can hold and gives back as it was, kept beside the model
 
     Raises
     ------
     ArchiveError
-        Not a corrector of batchfix (derived classes are not), something in it that cannot be stored, or a place that
-        cannot be written.
+        Not a corrector of batchfix (derived classes are not), something in it or in the notes that cannot be stored,
+        or a place that cannot be written.
     NotFittedError
         The corrector is not fitted.
 
@@ -130,6 +131,8 @@ def save_model(corrector: Any, path: PathLike, *, notes: dict[str, Any] | None =
             f"{type(corrector).__qualname__}. Save the corrector inside it, or pickle what is your own."
         )
     check_is_fitted(corrector)
+    notes = {} if notes is None else notes
+    _check_notes(notes)
     encoder = Encoder(CLASSES)
     encoded = encoder.encode(corrector, type(corrector).__name__)
     try:
@@ -139,9 +142,7 @@ def save_model(corrector: Any, path: PathLike, *, notes: dict[str, Any] | None =
             f"What is saved must be as fit left it, and this {type(corrector).__name__} is not ({_said(error)}). Set "
             "parameters that it takes, and fit again."
         ) from error
-    manifest = (
-        {"batchfix_version": version("batchfix")} | _in_words(corrector) | {"notes": notes or {}, "model": encoded}
-    )
+    manifest = {"batchfix_version": version("batchfix")} | _in_words(corrector) | {"notes": notes, "model": encoded}
     write_archive(path, KIND, FORMAT_VERSION, manifest, encoder.arrays)
 
 
@@ -189,6 +190,19 @@ def _made(encoded: Any, arrays: list[np.ndarray]) -> Any:
     check_attributes(corrector)
     check_shapes(corrector)
     return corrector
+
+
+def _check_notes(notes: Any) -> None:
+    """Refuse notes that would not come back as they are."""
+    try:
+        kept = isinstance(notes, dict) and bool(json.loads(json.dumps(notes, allow_nan=False)) == notes)
+    except (TypeError, ValueError, RecursionError):
+        kept = False
+    if not kept:
+        raise ArchiveError(
+            "notes must be a dict with text for keys, of finite numbers, text, lists and dicts, got "
+            f"{' '.join(repr(notes).split()):.80}. Make lists of tuples, and take .item() of numpy's numbers."
+        )
 
 
 def _said(error: Exception) -> str:

@@ -54,6 +54,9 @@ _SOLUTION = {
 _OPTIONAL = {"present", "robust.location", "robust.scale", "maps.loading", "unknown.loading"}
 """What may be None: counts and medians that were not asked for, and loadings where nothing kept is applied."""
 
+MOST_KEYS = 1 << 16
+"""More columns of a table than can be keys."""
+
 _POPULATION = dict.fromkeys(("n", "mean", "freedom", "var"), "p")
 
 
@@ -70,7 +73,7 @@ def check_shapes(corrector: Any) -> None:
     if names is not None and np.shape(names) != (total,):
         raise ValueError("there are other features than names")
     if hasattr(corrector, "statistics_"):
-        _check_statistics(corrector, len(np.arange(total)[corrector._features]))
+        _check_statistics(corrector, _count(corrector._features, total))
     if hasattr(corrector, "_grouping"):
         _check_grouping(corrector._grouping)
     if hasattr(corrector, "state_"):
@@ -93,6 +96,20 @@ def _check_statistics(corrector: Any, width: int) -> None:
             raise ValueError("maps load columns that are not there")
     if hasattr(corrector, "population_"):
         _check(corrector.population_, _POPULATION, dict(sizes))
+
+
+def _count(features: slice | np.ndarray, total: int) -> int:
+    """How many of `total` columns are features, which takes no memory however many a file claims."""
+    if isinstance(features, slice):
+        count = len(range(total)[features])
+    else:
+        whole = features.ndim == 1 and features.dtype.kind in "iu"
+        if not whole or not ((features >= 0) & (features < total)).all():
+            raise ValueError(f"features must be some of {total} columns")
+        count = len(features)
+    if total - count > MOST_KEYS:
+        raise ValueError(f"{count} of {total} columns are features, and so many others cannot be keys")
+    return count
 
 
 def _check_grouping(grouping: Any) -> None:
