@@ -16,12 +16,13 @@ from ..adapters.storage import SavedModel, read_model
 from ..adapters.tables import check_output, read_header, write_table
 from ..exceptions import BatchfixError
 from .checks import check_output_is_new
-from .correct import filled, read_samples
 from .features import features_of, in_order
 from .models import check_differ, noted
 from .names import InputError, check_name, split
 from .needs import Needs
 from .peers_apply import apply_peers
+from .reading import OF_SAMPLES, OF_VALUES, refuse_h5ad
+from .steps import filled, read_samples
 from .summary import count, wrote
 from .terminal import add_json_option, print_json, progress_bar
 
@@ -34,8 +35,8 @@ def add_apply(commands: Any) -> None:
         "apply",
         help="correct new samples with a saved model",
         description="Correct new samples with a model that `batchfix correct --save-model` (or save_model in Python)\n"
-        "wrote. The table is laid out as for correct; its features are found by name and written in the order of the\n"
-        "model. Columns that the model kept, and needs of each sample, are found by their names too.",
+        "wrote. TABLE is a text or parquet file, laid out as for correct; its features are found by name and written\n"
+        "in the order of the model. Columns that the model kept, and needs of each sample, are found by their names.",
         epilog="examples:\n"
         "  batchfix correct january.csv -o fixed.csv --batch run --keep group --save-model lab.batchfix\n"
         "  batchfix apply february.csv --model lab.batchfix -o fixed2.csv --unknown adapt\n\n"
@@ -69,6 +70,7 @@ def add_apply(commands: Any) -> None:
 def run_apply(args: argparse.Namespace) -> None:
     """Read the model and the table, correct, write, and say what was done."""
     saved = read_model(args.model)
+    refuse_h5ad(args.input, OF_VALUES)
     existed = check_output(args.output).exists()
     check_output_is_new(args)
     check_differ(args.output, "the output", [args.model])
@@ -90,6 +92,7 @@ def _apply_samples(
     args: argparse.Namespace, saved: SavedModel, header: list[str], ignored: list[str]
 ) -> dict[str, Any]:
     """Correct samples that are in batches; what was done, for a person or a program."""
+    refuse_h5ad(args.metadata, OF_SAMPLES)
     needs = Needs.of(saved.corrector)
     where = args.metadata or args.input
     described = header if args.metadata is None else read_header(where)

@@ -11,6 +11,7 @@ import pandas as pd
 from ..adapters.tables import read_text
 from .labels import is_factor
 from .names import InputError
+from .reading import OF_SAMPLES, refuse_h5ad
 from .roles import Roles
 from .terminal import add_json_option, print_json
 
@@ -58,6 +59,7 @@ def add_check(commands: Any) -> None:
 
 def run_check(args: argparse.Namespace) -> None:
     """Read the labels, print the forecast, and leave with code 3 if it is as grave as was said."""
+    refuse_h5ad(args.input, OF_SAMPLES)
     table = read_text(args.input)
     roles = Roles.from_arguments(args, [table.id_name, *table.columns], [])
     if not roles.keep:

@@ -121,7 +121,11 @@ def check_kept(keep: pd.DataFrame) -> None:
 
 def look_for_covariates(values: pd.DataFrame, *, in_rows: bool, done: str = "corrected") -> None:
     """Warn of features that may be none; `done` is what is done to them."""
-    found = covariate_like(list(values.columns), values.to_numpy())
+    warn_of_covariates(covariate_like(list(values.columns), values.to_numpy()), in_rows=in_rows, done=done)
+
+
+def warn_of_covariates(found: list[str], *, in_rows: bool, done: str = "corrected") -> None:
+    """Name features that may be labels or covariates, if there are any."""
     if not found:
         return
     remedy = f"add --ignore {joined(found)}" if in_rows else "delete those rows"

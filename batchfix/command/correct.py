@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 from contextlib import redirect_stdout
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from ..adapters.tables import Table, check_output, read_header, read_text, write_table
-from ..core.naming import nearest, some
-from ..exceptions import TooFewFeaturesError, UnknownBatchError
-from .checks import (
-    check_batches,
-    check_ids,
-    check_kept,
-    check_names_differ,
-    check_options,
-    check_output_is_new,
-    look_for_covariates,
-)
-from .compositions import add_composition_options, check_amounts, composition_options, describe_composition
-from .labels import label
+from ..adapters.tables import check_output, read_header, write_table
+from ..core.naming import nearest
+from .anndata_files import correct_h5ad, is_h5ad
+from .checks import check_batches, check_kept, check_options, check_output_is_new, look_for_covariates
+from .compositions import add_composition_options, check_amounts, describe_composition
+from .large import add_stream_options, check_stream_options, correct_in_blocks, streams
 from .methods import METHODS, Method
 from .models import add_save_option, check_save, save_as_asked
 from .names import InputError, check_name, split
 from .peers import add_peer_options, check_peer_options, run_history, run_peers
-from .reading import read_numbers
-from .reports import (
-    add_fail_option,
-    add_report_option,
-    check_correction_report,
-    leave_on,
-    report_correction,
-    write_report,
-)
-from .roles import Roles, metadata_of, samples_in_rows
-from .summary import count, counts_of, describe, wrote
-from .terminal import add_json_option, print_json, progress_bar
-from .wording import in_words
+from .reading import OF_SAMPLES, refuse_h5ad
+from .reports import add_fail_option, add_report_option, check_correction_report, report_correction
+from .roles import Roles
+from .steps import enough_features, filled, finish, make_corrector, read_samples, say
+from .summary import counts_of, describe, wrote
+from .terminal import add_json_option, progress_bar
 
 
 def add_correct(commands: Any) -> None:
     """Register `batchfix correct`."""
-    from .large import add_stream_options
-
     methods = "\n".join(f"  {name:<25} {method.summary}" for name, method in METHODS.items())
     parser = commands.add_parser(
         "correct",
@@ -60,8 +41,8 @@ def add_correct(commands: Any) -> None:
         "the output unchanged. With --metadata they name columns of that table, joined by sample id. All other\n"
         "columns are measurements and are corrected: name with --ignore what is none (age, sex, ...).\n\n"
         "Of an .h5ad file (AnnData, samples in rows) X or --layer is corrected, --batch, --keep and --nuisance name\n"
-        "columns of obs, and all else goes to the output, an .h5ad file too, as it was.\n\n"
-        "Tables too large for the memory are read and written block by block.",
+        "columns of obs, and all else goes to the output, an .h5ad file too, as it was; uns has a record of it.\n\n"
+        "Tables too large for the memory are read and written block by block, where the method allows it.",
         epilog=f"methods:\n{methods}\n\n"
         "examples:\n"
         "  batchfix correct runs.csv -o corrected.csv --batch run --keep group --keep-number age --ignore sex\n"
@@ -115,9 +96,6 @@ def add_correct(commands: Any) -> None:
 
 def run_correct(args: argparse.Namespace) -> None:
     """Read, correct, write, and say what was done."""
-    from .anndata_files import correct_h5ad, is_h5ad
-    from .large import check_stream_options, correct_in_blocks, streams
-
     method = METHODS[args.method]
     check_peer_options(args, sectors=method.peers == "sector")
     check_save(args)
@@ -137,6 +115,7 @@ def run_correct(args: argparse.Namespace) -> None:
             "the column that tells them apart"
         )
     check_options(args)
+    refuse_h5ad(args.metadata, OF_SAMPLES)
     existed = check_output(args.output).exists()
     check_output_is_new(args)
     header = read_header(args.input)
@@ -183,8 +162,6 @@ def run_correct(args: argparse.Namespace) -> None:
 
 def _correct_peers(args: argparse.Namespace, method: Method) -> None:
     """Correct by a method without batches, and say what was done."""
-    from .large import streams
-
     check_output_is_new(args)
     streams(args)  # a table too large is refused, or warned of
     made: list[Any] = []  # the corrector, once it is made
@@ -196,46 +173,9 @@ def _correct_peers(args: argparse.Namespace, method: Method) -> None:
     finish(args, {"said": lines})
 
 
-def say(args: argparse.Namespace, lines: list[str]) -> None:
-    """Print lines for a person; a program gets one document at the end."""
-    if not args.json:
-        print("\n".join(lines))
-
-
-def finish(args: argparse.Namespace, done: dict[str, Any], report: Any = None) -> None:
-    """Write the report that was asked for, say what was done, and leave with code 3 if --fail-on says so."""
-    verdict = None
-    if report is not None:
-        written = write_report(args.report, report)
-        verdict = report.verdict
-        say(args, [in_words(f"{verdict}: {report.findings.headline}"), written])
-    if args.json:
-        files = {"output": args.output, "model": args.save_model, "report": args.report}
-        print_json({"input": args.input, "method": args.method, **done, **files, "verdict": verdict})
-    if verdict is not None:
-        leave_on(args.fail_on, verdict)
-
-
 def _make_into(made: list[Any], make: Any, **options: Any) -> Any:
     made.append(make(**options))
     return made[-1]
-
-
-def read_samples(
-    args: argparse.Namespace, roles: Roles, ignored: list[str]
-) -> tuple[Table, bool, list[str], dict[str, list[str]]]:
-    """The table, whether its samples are rows, their ids, and the cells of the columns that describe them."""
-    if args.metadata is None:
-        table = read_numbers(args.input, [*roles.kinds, *ignored])
-        check_ids(args, table)
-        return table, True, table.ids, table.text
-    metadata = read_text(args.metadata)
-    table = read_numbers(args.input, ignored)
-    in_rows = samples_in_rows(args, table, metadata)
-    samples = table.ids if in_rows else table.number_columns
-    cells = metadata_of(args, samples, metadata)
-    check_names_differ(args, table, metadata, in_rows=in_rows)
-    return table, in_rows, samples, cells
 
 
 def _corrected(
@@ -247,56 +187,14 @@ def _corrected(
     nuisance: pd.DataFrame,
 ) -> pd.DataFrame:
     extra = {"nuisance": nuisance} if len(nuisance.columns) else {}
-    try:
+    with enough_features(args, len(values.columns)):
         corrected: pd.DataFrame = corrector.fit_transform(
             values,
             batch=batch if len(batch.columns) > 1 else batch.iloc[:, 0],
             keep=keep if len(keep.columns) else None,
             **extra,
         )
-    except TooFewFeaturesError as error:
-        raise InputError(
-            f"--method {args.method} learns a batch from all of its features, of which two or more must vary in every "
-            f"batch, and {args.input!r} has too few of these ({count(len(values.columns), 'feature')} in all); choose "
-            "--method location-scale, which takes each feature by itself"
-        ) from error
     return corrected
-
-
-def filled(table: Table, corrected: pd.DataFrame, *, in_rows: bool) -> Table:
-    """The table with other numbers, and other names where log-ratios stand for parts."""
-    names = [str(name) for name in corrected.columns]
-    if not in_rows:
-        return replace(table, ids=names, numbers=corrected.to_numpy().T)
-    if names == table.number_columns:
-        return replace(table, numbers=corrected.to_numpy())
-    columns = [*(name for name in table.columns if name in table.text), *names]
-    return replace(table, columns=columns, numbers=corrected.to_numpy())
-
-
-def make_corrector(args: argparse.Namespace, batch: pd.DataFrame) -> Any:
-    """The method's corrector, with the options that were given."""
-    options: dict[str, Any] = {}
-    if args.reference is not None:
-        several = len(batch.columns) > 1
-        wanted = next(csv.reader([args.reference]), []) if several else [args.reference]
-        if len(wanted) != len(batch.columns):
-            raise InputError(
-                f"--reference must name one batch for each of {some(batch.columns)}, separated by commas, and is "
-                f"{args.reference!r}; name {len(batch.columns)}"
-            )
-        wanted = [label(each) for each in wanted]
-        for each, name in zip(wanted, batch.columns, strict=True):
-            labels = sorted(set(batch[name]))
-            if each not in labels:
-                raise UnknownBatchError(
-                    f"--reference must be a batch in column {name!r}, and {each!r} is none of {some(labels)}"
-                    f"{nearest(each, labels)}"
-                )
-        options["reference_batch"] = tuple(wanted) if several else wanted[0]
-    if args.scale_guard is not None:
-        options["scale_guard"] = args.scale_guard
-    return METHODS[args.method].make(**options, **composition_options(args))
 
 
 def _method(text: str) -> str:

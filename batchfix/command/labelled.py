@@ -17,12 +17,12 @@ from ..core.naming import nearest, some
 from ..correctors.amounts import scale_of
 from ..exceptions import AlignmentError
 from .checks import look_for_covariates
-from .correct import read_samples
 from .methods import METHODS
 from .names import InputError, check_name, split
-from .reading import read_numbers
+from .reading import OF_SAMPLES, OF_VALUES, read_numbers, refuse_h5ad
 from .reports import as_kept
 from .roles import Roles
+from .steps import read_samples
 from .summary import count
 from .terminal import warn
 
@@ -79,6 +79,8 @@ def add_sample_options(parser: argparse.ArgumentParser) -> None:
 
 def read_labelled(args: argparse.Namespace) -> Labelled:
     """Read the table and the labels of its samples."""
+    refuse_h5ad(args.input, f"{OF_VALUES}, or in Python pass both to batchfix.diagnostics.evaluate")
+    refuse_h5ad(args.metadata, OF_SAMPLES)
     if args.metadata is None and args.samples == "columns":
         raise InputError(
             "samples in columns need --metadata, because a batch per sample cannot be a column then; give the table "
@@ -120,6 +122,7 @@ def described(path: str, first: Labelled) -> str:
 
 def read_after(path: str, first: Labelled) -> pd.DataFrame:
     """The corrected table, its samples and features in the order of the first one's."""
+    refuse_h5ad(path, "write adata.to_df() as one")
     header = read_header(path)
     table = read_numbers(path, [name for name in first.text if name in header[1:]])
     values = _values(table, in_rows=first.in_rows)

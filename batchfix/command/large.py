@@ -10,34 +10,39 @@ Nothing here differs from `correct` but that: the same options, the same output.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from ..adapters.blocks import fit_blocks, transform_blocks
 from ..adapters.sources.files import labels_of
+from ..adapters.sources.opening import as_source
 from ..adapters.sources.sizes import free_memory, numbers_in
 from ..adapters.sources.source import BLOCK_BYTES, Source
 from ..adapters.sources.tables import TextSource
-from ..adapters.tables import NotNumericError, Table, is_parquet, open_table, read_header, read_text
-from ..exceptions import TooFewFeaturesError
-from .checks import check_batches, check_ids, check_kept, check_names_differ, look_for_covariates
-from .correct import filled, finish, make_corrector, say
+from ..adapters.tables import Table, is_parquet, open_table, read_header, read_text
+from .checks import check_batches, check_ids, check_kept, check_names_differ, warn_of_covariates
+from .covariates import CovariateSearch
 from .methods import METHODS
 from .models import save_as_asked
-from .names import InputError, joined
+from .names import InputError
+from .reading import Cells, explaining_cells
 from .roles import Roles, metadata_of, samples_in_rows
-from .summary import count, counts_of, describe, wrote
+from .steps import enough_features, filled, finish, make_corrector, say
+from .summary import counts_of, describe, wrote
 from .terminal import progress_bar, warn
 
 SHARE = 0.25
 """Of the free memory, what a table's numbers may take: a correction holds them twice, and more while it works."""
+
+MOST_ROWS = 1_000_000_000
+"""Of a block: more than any memory holds, and no more than every reader takes."""
 
 
 def add_stream_options(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +51,8 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
         "--stream",
         action="store_true",
         help="read, correct and write block by block, as is done by itself with tables too large for the memory "
-        "(methods of medians, log-ratios, abundances and those without batches need the whole table)",
+        "(methods of medians, log-ratios, abundances and those without batches need the whole table, as do --report "
+        "and samples in columns)",
     )
     parser.add_argument(
         "--block-rows",
@@ -114,16 +120,22 @@ def correct_in_blocks(args: argparse.Namespace, roles: Roles, ignored: list[str]
     check_batches(args, batch)
     check_kept(keep)
     corrector = make_corrector(args, batch)
-    source = Measurements(args.input, table, labels(batch, keep, nuisance))
+    measurements = partial(Measurements, args.input, table, labels(batch, keep, nuisance))
+    source = measurements()
     if not source.n_features:
         raise InputError(
             f"{args.input!r} must have columns of measurements, and all of its columns are named as labels or "
             "ignored; leave the measurements out of --batch, --keep, --nuisance and --ignore"
         )
-    with _asking_to_ignore():
-        for block in islice(source.blocks(args.block_rows), 1):
-            look_for_covariates(block.X, in_rows=True)
-        fit_in_blocks(args, corrector, source)
+    search = CovariateSearch(table.number_columns, len(table.ids))
+
+    def watch(values: np.ndarray) -> None:
+        search.add(values)
+        if search.complete:
+            warn_of_covariates(search.found(), in_rows=True)
+
+    with explaining_cells(args.input, list(table.text), source.cells):
+        fit_in_blocks(args, corrector, measurements(watch=watch))
     with progress_bar("writing") as progress, open_table(args.output) as write:
         start = 0
         for block in transform_blocks(corrector, source, block_rows=args.block_rows, progress=progress):
@@ -141,15 +153,8 @@ def correct_in_blocks(args: argparse.Namespace, roles: Roles, ignored: list[str]
 
 def fit_in_blocks(args: argparse.Namespace, corrector: Any, source: Source) -> None:
     """Add up the statistics of all blocks, with a bar."""
-    try:
-        with progress_bar("learning") as progress:
-            fit_blocks(corrector, source, block_rows=args.block_rows, progress=progress)
-    except TooFewFeaturesError as error:
-        raise InputError(
-            f"--method {args.method} learns a batch from all of its features, of which two or more must vary in every "
-            f"batch, and {args.input!r} has too few of these ({count(source.n_features, 'feature')} in all); choose "
-            "--method location-scale, which takes each feature by itself"
-        ) from error
+    with enough_features(args, source.n_features), progress_bar("learning") as progress:
+        fit_blocks(corrector, source, block_rows=args.block_rows, progress=progress)
 
 
 def labels(batch: pd.DataFrame, keep: pd.DataFrame, nuisance: pd.DataFrame) -> dict[str, Any]:
@@ -167,12 +172,17 @@ class Measurements(Source):
     table : Table
         Its ids and text, and the names of all its columns.
     given : labels of all rows by role
+    watch : function, optional
+        Called with the numbers of each block that is read.
     """
 
     block_bytes = BLOCK_BYTES // 4
+    names: list[str]
 
-    def __init__(self, path: str, table: Table, given: dict[str, Any]) -> None:
-        self.path, self.table = path, table
+    def __init__(
+        self, path: str, table: Table, given: dict[str, Any], watch: Callable[[np.ndarray], object] | None = None
+    ) -> None:
+        self.path, self.table, self.watch = path, table, watch
         self.names = table.number_columns
         self.n_rows, self.n_features = len(table.ids), len(self.names)
         self.dtype = np.dtype(np.float64)
@@ -180,17 +190,33 @@ class Measurements(Source):
 
     def tables(self, rows: int) -> Iterator[tuple[Any, dict[str, Any], float]]:
         """See Source."""
+        for frame, share in self._frames(rows):
+            if self.watch is not None:
+                self.watch(frame.to_numpy())
+            yield frame, {}, share
+
+    def _frames(self, rows: int) -> Iterator[tuple[pd.DataFrame, float]]:
         if not is_parquet(self.path):
             for frame, _, share in TextSource(Path(self.path), {}, text=self.table.text).tables(rows):
-                yield frame[self.names], {}, share
+                yield frame[self.names], share
             return
         from ..adapters.tables.parquet import read_blocks
 
         start = 0
         for numbers, share in read_blocks(self.path, self.table, rows):
             stop = start + len(numbers)
-            yield pd.DataFrame(numbers, index=self.table.ids[start:stop], columns=self.names, copy=False), {}, share
+            yield pd.DataFrame(numbers, index=self.table.ids[start:stop], columns=self.names, copy=False), share
             start = stop
+
+    def cells(self) -> Iterator[Cells]:
+        """Cells as they are written, of columns that the file does not hold as numbers, block by block."""
+        source = as_source(self.path, text=self.table.columns)
+        with progress_bar("looking closer") as progress:
+            for block in source.blocks(max(1, source.rows_per_block() // 8)):  # text takes more room than numbers
+                columns = {name: block.X[name] for name in self.names if not is_numeric_dtype(block.X[name])}
+                texts = {name: each.astype(object).where(each.notna(), "").map(str) for name, each in columns.items()}
+                yield self.table.ids[block.start : block.stop], {name: each.tolist() for name, each in texts.items()}
+                progress(block.share)
 
 
 def _described(args: argparse.Namespace, roles: Roles, ignored: list[str]) -> tuple[Table, dict[str, list[str]]] | None:
@@ -208,18 +234,6 @@ def _described(args: argparse.Namespace, roles: Roles, ignored: list[str]) -> tu
     cells = metadata_of(args, table.ids, metadata)
     check_names_differ(args, table, metadata, in_rows=True)
     return table, cells
-
-
-@contextmanager
-def _asking_to_ignore() -> Iterator[None]:
-    """Say of columns of text how they are carried along."""
-    try:
-        yield
-    except NotNumericError as error:
-        raise InputError(
-            f"{error} To carry {'it' if len(error.columns) == 1 else 'them'} along unchanged, add "
-            f"--ignore {joined(error.columns)}"
-        ) from error
 
 
 def adds_up(name: str) -> bool:
@@ -253,6 +267,7 @@ def in_bytes(n: int) -> str:
 
 
 def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
+    digits = text.lstrip("0")
+    if not (digits.isascii() and digits.isdigit()):
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, and is {text!r}")
-    return int(text)
+    return min(int(digits[:10]), MOST_ROWS)

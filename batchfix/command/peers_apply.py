@@ -11,13 +11,13 @@ import pandas as pd
 from ..adapters.storage import SavedModel
 from ..adapters.tables import MISSING, Table, write_table
 from ..core.naming import some
-from .correct import filled
 from .features import features_of, in_order
 from .labels import label
 from .models import noted
 from .names import InputError
 from .needs import as_known
 from .reading import read_numbers
+from .steps import filled
 from .terminal import progress_bar
 
 OF_BATCHES = ("batch", "metadata", "samples", "unknown")

@@ -64,11 +64,15 @@ class Roles:
     def labels(
         self, cells: dict[str, list[str]], samples: list[str]
     ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Batch, keep and nuisance, one row a sample, each column a factor or a number."""
+        """Batch, keep and nuisance, one row a sample, each column a factor or a number.
+
+        Factors are categories, batches aside: levels that read as numbers are levels all the same.
+        """
 
         def frame(role: str, names: list[str]) -> pd.DataFrame:
             columns = {name: typed(name, cells[name], samples, role, self.kinds[name]) for name in names}
-            return pd.DataFrame(columns, index=pd.Index(samples))
+            factors = [name for name in names if columns[name].dtype == object and role != "batch"]
+            return pd.DataFrame(columns, index=pd.Index(samples)).astype(dict.fromkeys(factors, "category"))
 
         return frame("batch", self.batch), frame("keep", self.keep), frame("nuisance", self.nuisance)
 

@@ -473,7 +473,7 @@ def test_zeros_that_are_values_like_others_may_be_sent(tmp_path):
         save_moments(corrector, tmp_path / "a")
     rare = np.zeros((80, 20))
     for k in range(20):
-        rare[rng.choice(80, 2, replace=False), k] = rng.integers(1, 50, 2) + [0, 60]
+        rare[rng.choice(80, 2, replace=False), k] = rng.integers([1, 61], [50, 110])
     corrector = ComBat().partial_fit(np.c_[z_scores[:, :6], rare], **how)
     with pytest.raises(DisclosureError, match="other than 0: 1 value"):
         save_moments(corrector, tmp_path / "a")

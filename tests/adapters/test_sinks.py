@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from batchfix import BatchCorrector, ComBat, GroupCorrector, LogRatio
 from batchfix.adapters.blocks import fit_blocks, transform_blocks
 from batchfix.adapters.sinks import chunks as sink_chunks
-from batchfix.adapters.sinks.sink import open_sink
-from batchfix.adapters.sources.source import as_source
+from batchfix.adapters.sinks.opening import open_sink
+from batchfix.adapters.sources.opening import as_source
 from batchfix.atomic import replacing_directory
 from batchfix.exceptions import BatchfixError
 

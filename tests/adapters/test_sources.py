@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from batchfix.adapters.sources import gathering
-from batchfix.adapters.sources.source import BLOCK_BYTES, Source, as_source
+from batchfix.adapters.sources.opening import as_source
+from batchfix.adapters.sources.source import BLOCK_BYTES, Source
 from batchfix.adapters.sources.tables import TextSource
 from batchfix.adapters.tables import NotNumericError, TableError
 from batchfix.exceptions import AlignmentError, BatchfixError, MissingLabelError

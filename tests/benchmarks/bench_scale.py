@@ -28,8 +28,8 @@ import numpy as np
 
 from batchfix import ComBat
 from batchfix.adapters.blocks import fit_blocks, transform_blocks
-from batchfix.adapters.sinks.sink import open_sink
-from batchfix.adapters.sources.source import as_source
+from batchfix.adapters.sinks.opening import open_sink
+from batchfix.adapters.sources.opening import as_source
 
 CHUNK_BYTES = 1 << 25
 """Bytes of a chunk of dask's."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from batchfix.command.covariates import covariate_like
+from batchfix.command.covariates import CovariateSearch, covariate_like
 
 RNG = np.random.default_rng(0)
 LOGS = RNG.normal(8.0, 1.0, (48, 12))
@@ -56,3 +56,26 @@ def test_a_code_that_breaks_off_late_is_not():
 )
 def test_tables_that_are_whole_by_nature_are_not(values):
     assert among(values, np.tile([0.0, 1.0], 24)) == []
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100, 1000])
+def test_blocks_are_searched_as_the_whole_table_is(rows):
+    n = 600  # more than the rows that are looked at first
+    fractions = RNG.normal(8.0, 1.0, (n, 12))
+    columns = {
+        "early": np.where(np.arange(n) < 300, 1.0, 2.0),
+        "ten": np.resize(np.arange(1.0, 11.0), n),
+        "eleven": np.resize(np.arange(1.0, 12.0), n),
+        "zeros": np.resize([0.0, 1.0], n),
+        "one": np.ones(n),
+        "none": np.full(n, np.nan),
+        "gaps": np.where(np.arange(n) % 7 == 0, np.nan, np.resize([1.0, 2.0, 3.0], n)),
+        "broken": np.where(np.arange(n) == 599, 2.5, np.resize([1.0, 2.0], n)),
+        "Sex": fractions[:, 0],
+    }
+    names, values = [*NAMES, *columns], np.column_stack([fractions, *columns.values()])
+    for held, want in ((values, ["early", "ten", "zeros", "gaps", "Sex"]), (np.rint(values), ["Sex"])):
+        search = CovariateSearch(names, n)
+        for start in range(0, n, rows):
+            search.add(held[start : start + rows])
+        assert search.found() == covariate_like(names, held) == want

@@ -15,9 +15,10 @@ from scipy import sparse
 
 from batchfix.cli import main
 from batchfix.command import anndata_files, large
+from batchfix.command import correct as correct_command
 from batchfix.correctors import BatchCorrector, ComBat, LinearCorrector
 
-anndata = pytest.importorskip("anndata")
+anndata, h5py = pytest.importorskip("anndata"), pytest.importorskip("h5py")
 pytest.importorskip("pyarrow")
 
 FEATURES = [f"f{i}" for i in range(6)]
@@ -223,7 +224,12 @@ def test_large_tables_stream_by_themselves(
     size = table[FEATURES].size * 8
     walked: list[str] = []
     blockwise = large.correct_in_blocks
-    monkeypatch.setattr(large, "correct_in_blocks", lambda *a, **k: walked.append("blocks") or blockwise(*a, **k))
+
+    def watched(*args: Any, **options: Any) -> bool:
+        walked.append("blocks")
+        return blockwise(*args, **options)
+
+    monkeypatch.setattr(correct_command, "correct_in_blocks", watched)
     for free, streamed in ((100 * size, False), (size, True)):
         monkeypatch.setattr(large, "free_memory", lambda free=free: free)
         assert correct(f"in.csv -o out.csv {OPTIONS}") == 0
@@ -354,7 +360,7 @@ def test_what_an_anndata_cannot_be_asked(
     refused("correct in.h5ad -o o.h5ad --batch run --method clr-combat", "choose one of combat")
     refused("correct none.h5ad -o o.h5ad --batch run", "does not exist")
     refused("correct in.csv -o o.csv --batch run --layer log", "--layer names a matrix of an .h5ad file")
-    refused("diagnose in.h5ad --batch run", "must end in .csv")
+    refused("diagnose in.h5ad --batch run", "'in.h5ad' is an AnnData; write adata.to_df() as one")
     Path("bad.h5ad").write_bytes(b"no such thing")
     refused("correct bad.h5ad -o o.h5ad --batch run", "cannot be read")
     lost = table.copy()
@@ -363,6 +369,64 @@ def test_what_an_anndata_cannot_be_asked(
     refused("correct in.h5ad -o o.h5ad --batch run --keep group", "1 of 40 have none: '007'")
     monkeypatch.setattr(anndata_files, "find_spec", lambda _: None)
     refused("correct in.h5ad -o o.h5ad --batch run", "pip install 'batchfix[anndata]'")
+
+
+@pytest.mark.parametrize("asked", ["", "--stream"])
+def test_a_matrix_that_cannot_be_corrected(
+    table: pd.DataFrame, refused: Callable[[str, str], None], asked: str
+) -> None:
+    line = f"correct in.h5ad -o o.h5ad --batch run {asked}"
+    X = np.nan_to_num(table[FEATURES].to_numpy())
+    write_h5ad(table, X=sparse.csr_matrix(X), layers={"log": X, "complex": X + 1j})
+    for name in ("log/data", "''", "/log", "X"):
+        refused(f"{line} --layer {name}", "must name a layer of 'in.h5ad', and")
+    refused(f"{line} --layer complex", "must hold real numbers, got complex128")
+    refused(f"{line} --layer complex --method linear --nuisance age", "must hold real numbers, got complex128")
+    for shape in ((40,), (39, 6), (40, 5), (6, 40), (40, 6, 1)):
+        with h5py.File("in.h5ad", "r+") as file:
+            del file["X"]
+            file["X"] = np.zeros(shape)
+        refused(
+            line, f"'X' of 'in.h5ad' must have 40 rows, as obs has, and 6 columns, as var has, and its shape is {shape}"
+        )
+    with h5py.File("in.h5ad", "r+") as file:
+        del file["X"]
+        file.create_group("X")
+    refused(line, "and its shape is ()")
+    for adata in (anndata.AnnData(obs=table[["run"]]), anndata.AnnData(X[:0], obs=table[["run"]][:0])):
+        adata.X = np.zeros(adata.shape)
+        adata.write_h5ad("in.h5ad")
+        refused(line, f"must have rows and columns, and its shape is {adata.shape}")
+
+
+@pytest.mark.parametrize("asked", ["", "--stream", "--nuisance age", "--nuisance age --stream"])
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix])
+def test_a_damaged_sparse_matrix(
+    table: pd.DataFrame, capsys: pytest.CaptureFixture[str], asked: str, kind: Any
+) -> None:
+    write_h5ad(table, X=kind(np.nan_to_num(table[FEATURES].to_numpy())))
+    with h5py.File("in.h5ad", "r+") as file:
+        file["X/indices"][5] = 99
+    assert correct(f"in.h5ad -o o.h5ad --batch run --method linear {asked}") == 2
+    said = (
+        "stored by columns" if kind is sparse.csc_matrix and "--stream" in asked else "must hold numbers inside of it"
+    )
+    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("o.h5ad").exists()
+
+
+@pytest.mark.parametrize("asked", ["", "--stream"])
+def test_sparse_integers_that_float32_does_not_hold(table: pd.DataFrame, asked: str) -> None:
+    counts = 20_000_000 + 8 * np.nan_to_num(table[FEATURES].to_numpy()).round().astype(np.int64)
+    counts[0] *= -1  # or it would look like raw counts
+    write_h5ad(table, X=sparse.csr_matrix(counts))
+    want = BatchCorrector(scale=None).fit_transform(counts.astype(float), batch=table["run"].to_numpy())
+    for more in ("", "--method linear --nuisance age"):
+        assert correct(f"in.h5ad -o out.h5ad --batch run --method location {asked} {more}") == 0
+        assert anndata.read_h5ad("out.h5ad").X.dtype == np.float64
+        if not more:
+            np.testing.assert_allclose(anndata.read_h5ad("out.h5ad").X, want, rtol=1e-10)
+        Path("out.h5ad").unlink()
 
 
 @pytest.mark.parametrize("asked", ["", "--stream"])

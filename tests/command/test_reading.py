@@ -59,3 +59,30 @@ def test_a_table_of_samples_in_columns_is_shown_the_way(capsys: pytest.CaptureFi
     assert "give the table that describes them, one a row" in refused(
         capsys, "check", "turned.csv", "--batch", "run", "--keep", "group"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "way"),
+    [
+        ("diagnose a.h5ad", "adata.to_df()"),
+        ("compare a.h5ad", "adata.to_df()"),
+        ("diagnose a.csv --after a.h5ad", "adata.to_df()"),
+        ("diagnose a.csv --metadata a.h5ad", "adata.obs.to_csv"),
+        ("check a.h5ad --keep group", "adata.obs.to_csv"),
+        ("correct a.csv -o o.csv --metadata a.h5ad", "adata.obs.to_csv"),
+        ("apply a.csv -o o.csv --model m --metadata a.h5ad", "adata.obs.to_csv"),
+        ("apply a.h5ad -o o.csv --model m", "adata.to_df()"),
+    ],
+)
+def test_an_anndata_in_place_of_a_table_is_shown_the_way(
+    capsys: pytest.CaptureFixture[str], command: str, way: str
+) -> None:
+    Path("a.csv").write_text("".join([HEAD.replace("group", "g").replace("age", "h"), *ROWS]))
+    options = ["--batch", "run", *(["--ignore", "g"] if "a.csv" in command else [])]
+    if "--model" in command:
+        model = ["--batch", "run", "--ignore", "g", "--method", "location", "--save-model", "m"]
+        assert main(["correct", "a.csv", "-o", "o.csv", *model]) == 0
+        capsys.readouterr()
+    said = refused(capsys, *command.split(), *options)
+    assert "a table must be a text or parquet file here, and 'a.h5ad' is an AnnData; write" in said
+    assert way in said

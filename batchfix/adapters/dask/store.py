@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ..sinks.sink import fill
+from ..sinks.opening import fill
 from .chunks import Chunks
 from .tasks import computed
 

@@ -154,7 +154,8 @@ def rows_of_differences(
         for c, at in zip(columns, slices(columns), strict=True)
         for k in range(c.width)
     ]
-    of_two = {k: np.any([part.exact for part in parts if part.k == k] or [False], axis=0) for _, _, k in named}
+    never = np.zeros((len(n), 1), dtype=bool)
+    of_two = {k: np.any([never, *(part.exact for part in parts if part.k == k)], axis=0) for _, _, k in named}
     for (one, words, j), (two, more, k) in combinations(named, 2):
         if one != two:
             count = _differ(n, z_mean[:, j], z_mean[:, k], zz[:, j, j], zz[:, k, k], zz[:, j, k])

@@ -25,33 +25,6 @@ from .source import Source
 KINDS = ".npy, .zarr, .h5, .hdf5, .h5ad, .csv, .tsv, .csv.gz, .tsv.gz or .parquet"
 
 
-def open_path(
-    path: PathLike, given: dict[str, Any], *, layer: str | None = None, keys: Any = (), text: Any = ()
-) -> Source:
-    """Source of the rows in a file; see `as_source`."""
-    place, dataset = split(path)
-    kind = kind_of(path)
-    if layer is not None and kind != ".h5ad":
-        raise BatchfixError(f"layer must name one of an AnnData, got {layer!r} and {str(path)!r}. Drop it.")
-    if not place.exists():
-        raise BatchfixError(f"{str(place)!r} does not exist (looked in {str(Path.cwd())!r}). Check its name.")
-    if kind in (".csv", ".tsv", ".parquet"):
-        from . import tables as source_tables
-
-        if kind == ".parquet":
-            return source_tables.ParquetSource(place, given)
-        return source_tables.TextSource(place, given, keys=keys, text=text)
-    if kind == ".h5ad":
-        from .anndata import H5adSource
-
-        return H5adSource(place, given, layer=layer)
-    if kind == ".npy":
-        return ArraySource(_mapped(place), given)
-    if kind == ".zarr":
-        return ZarrSource(place, dataset, given)
-    return HdfSource(place, dataset, given)
-
-
 def split(path: PathLike) -> tuple[Path, str | None]:
     """The file, and what is named inside it: 'runs.h5::raw/X' is the dataset 'raw/X' of runs.h5.
 
@@ -156,7 +129,8 @@ def said(error: Exception, most: int = 150) -> str:
     return " ".join(str(error).split())[:most]
 
 
-def _mapped(place: Path) -> np.ndarray:
+def mapped(place: Path) -> np.ndarray:
+    """The array of a .npy file, not read yet."""
     with reading(place):
         array: np.ndarray = np.load(place, mmap_mode="r", allow_pickle=False)
         return array

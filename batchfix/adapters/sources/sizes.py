@@ -17,7 +17,7 @@ import numpy as np
 from ...atomic import PathLike
 from ..tables import is_parquet
 from .files import needed, reading
-from .source import as_source
+from .opening import as_source
 
 _LOOKED_AT = 1 << 20
 _GROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))

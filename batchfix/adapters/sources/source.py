@@ -12,7 +12,6 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -143,64 +142,6 @@ class Source:
         rows = max(1, self.block_bytes // (8 * max(1, self.n_features)))
         chunk = self.chunk_rows or 1
         return rows - rows % chunk if chunk <= rows else rows
-
-
-def as_source(
-    X: Any,
-    batch: Any = None,
-    keep: Any = None,
-    nuisance: Any = None,
-    *,
-    layer: str | None = None,
-    keys: Any = (),
-    text: Any = (),
-) -> Source:
-    """Rows of X, whatever it is, in blocks.
-
-    Parameters
-    ----------
-    X : array, DataFrame, zarr array, h5py dataset, iterable of blocks, AnnData, path or Source
-        See `fit_blocks`.
-    batch, keep, nuisance : labels of all rows, optional
-        Of an AnnData, or a path to one: names of columns of obs.
-    layer : str, optional
-        Of an AnnData: in place of X.
-    keys, text : lists of str, optional
-        Of a csv or tsv file: columns that may be text, as those that keys name; and columns to keep as they are
-        written, though they look like numbers. All others hold numbers.
-
-    Raises
-    ------
-    BatchfixError
-        X is nothing of the kind, or cannot be read.
-
-    Examples
-    --------
-    >>> source = as_source(np.arange(6.0).reshape(3, 2), batch=["a", "a", "b"])
-    >>> [(block.start, block.X.tolist(), block.batch.tolist()) for block in source.blocks(2)]
-    [(0, [[0.0, 1.0], [2.0, 3.0]], ['a', 'a']), (2, [[4.0, 5.0]], ['b'])]
-    """
-    from . import arrays
-
-    given = {"batch": batch, "keep": keep, "nuisance": nuisance}
-    given = {role: value for role, value in given.items() if value is not None}
-    if isinstance(X, Source):
-        if given:
-            raise BatchfixError(
-                f"A Source has its labels already, got {next(iter(given))} too. Give them to as_source."
-            )
-        return X
-    if isinstance(X, str | PathLike):
-        from .files import open_path
-
-        return open_path(X, given, layer=layer, keys=keys, text=text)
-    if type(X).__module__.split(".")[0] == "anndata" and hasattr(X, "obs"):
-        from .anndata import AnnDataSource
-
-        return AnnDataSource(X, given, layer=layer)
-    if layer is not None:
-        raise BatchfixError(f"layer must name one of an AnnData, got {layer!r} and a {type(X).__name__}. Drop it.")
-    return arrays.of(X, given)
 
 
 def names_of(X: Any) -> list[Any] | None:

@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from ... import exceptions
 from ...exceptions import BatchfixError, MergeError
-from ..sinks.sink import fill
+from ..sinks.opening import fill
 from ..sources.files import said
-from ..sources.source import Block, Source, as_source
+from ..sources.opening import as_source
+from ..sources.source import Block, Source
 from . import rules
 from .verbs import applier, learner
 
