@@ -15,6 +15,7 @@ from . import blocks
 from .comoments import CoMoments, check_squares, check_underflow
 from .moments import Moments
 from .residuals import rest_of_rows
+from .semidefinite import EXPLAINED
 
 PILOT_SHARE = 16
 PILOT_ROWS = 32
@@ -222,4 +223,6 @@ def _masked_moments(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
     products = (z[:, :, None] * z[:, None, :]).reshape(len(z), q * q)
     zz = (products.T @ weights).reshape(q, q, x.shape[1]) - (z_mean[:, None] * (z_mean[None] * count))
     zx = z.T @ x - z_mean * (left * count)
+    flat = np.einsum("jjp->jp", zz) <= EXPLAINED * (z * z).sum(axis=0)[:, None]  # all rounding where z does not vary
+    zz, zx = np.where(flat[:, None] | flat, 0.0, zz), np.where(flat, 0.0, zx)
     return count, mean, m2, zx, z_mean, zz

@@ -23,7 +23,7 @@ ADDED = 4 * NOISE
 """Rounding units that solving, and adding up many small parts, put beside those of the values."""
 
 RANK_TOLERANCE = 1e-10
-"""An eigenvalue of a correlation matrix below this share of the largest is zero."""
+"""An eigenvalue of a correlation matrix below this is zero."""
 
 
 @dataclass(frozen=True)

@@ -85,3 +85,17 @@ def test_a_kept_effect_is_not_traded_for_nuisance():
             with pytest.warns(EstimabilityWarning, match=r"1 feature \(number 0\) is such that what is kept"):
                 got = LinearCorrector().fit_transform(table[:, :width], keep=group, **how)
             np.testing.assert_array_equal(got[:, 0], table[:, 0])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_feature_seen_in_one_level_and_value_of_a_batch_is_only_located_there(seed):
+    """What its indicator of the level varies by, over the rows where the feature is seen, is rounding."""
+    rng = np.random.default_rng(seed)
+    level, seen = rng.integers(0, 3, 60), rng.integers(3, 6)
+    level[40:45] = 1
+    table = np.column_stack([rng.normal(size=60) + 3 * level, rng.normal(size=60)])
+    table[40 : 40 + seen, 0], table[40 + seen :, 0] = 7.3, np.nan
+    batch, keep = np.repeat(["a", "b", "c"], 20), np.array(["p", "q", "r"])[level]
+    with pytest.warns(UserWarning, match="constant within a batch: only located there"):
+        model = BatchCorrector().fit(table, batch=batch, keep=keep)
+    assert model.affine_.scale[2, 0] == 1.0
