@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..adapters.storage import SavedModel, read_model
 from ..adapters.tables import check_output, read_header, write_table
+from ..atomic import check_place
 from ..exceptions import BatchfixError
+from .anndata_apply import apply_h5ad
+from .anndata_files import add_layer_option, check_layer, is_h5ad
 from .checks import check_output_is_new
 from .features import features_of, in_order
 from .models import check_differ, noted
 from .names import InputError, check_name, split
 from .needs import Needs
 from .peers_apply import apply_peers
-from .reading import OF_SAMPLES, OF_VALUES, refuse_h5ad
+from .reading import OF_SAMPLES, refuse_h5ad
 from .steps import filled, read_samples
 from .summary import count, wrote
 from .terminal import add_json_option, print_json, progress_bar
@@ -35,8 +36,9 @@ def add_apply(commands: Any) -> None:
         "apply",
         help="correct new samples with a saved model",
         description="Correct new samples with a model that `batchfix correct --save-model` (or save_model in Python)\n"
-        "wrote. TABLE is a text or parquet file, laid out as for correct; its features are found by name and written\n"
-        "in the order of the model. Columns that the model kept, and needs of each sample, are found by their names.",
+        "wrote. TABLE is laid out as for correct, in a text, parquet or .h5ad file; its features are found by name\n"
+        "and written in the order of the model (of an .h5ad file: in its own). Columns that the model kept, and needs\n"
+        "of each sample, are found by their names, in an .h5ad file in obs.",
         epilog="examples:\n"
         "  batchfix correct january.csv -o fixed.csv --batch run --keep group --save-model lab.batchfix\n"
         "  batchfix apply february.csv --model lab.batchfix -o fixed2.csv --unknown adapt\n\n"
@@ -58,6 +60,7 @@ def add_apply(commands: Any) -> None:
     column(
         "--ignore", help="columns of TABLE to carry along unchanged, beside those that were when the model was saved"
     )
+    add_layer_option(parser, "correct")
     parser.add_argument(
         "--unknown",
         choices=UNKNOWN,
@@ -70,22 +73,29 @@ def add_apply(commands: Any) -> None:
 def run_apply(args: argparse.Namespace) -> None:
     """Read the model and the table, correct, write, and say what was done."""
     saved = read_model(args.model)
-    refuse_h5ad(args.input, OF_VALUES)
-    existed = check_output(args.output).exists()
+    of_anndata = is_h5ad(args.input) or is_h5ad(args.output)
+    existed = (check_place(args.output, InputError) if of_anndata else check_output(args.output)).exists()
     check_output_is_new(args)
     check_differ(args.output, "the output", [args.model])
+    work = apply_h5ad if of_anndata else _apply_to_table
+    done = {"model": args.model, "corrector": type(saved.corrector).__name__, "version": saved.batchfix_version}
+    with _holding_together(args.model):
+        done |= work(args, saved) | {"output": args.output}
+    if args.json:
+        print_json(done)
+    else:
+        print("\n".join(_said(done, existed)))
+
+
+def _apply_to_table(args: argparse.Namespace, saved: SavedModel) -> dict[str, Any]:
+    """Correct a table in a text or parquet file."""
+    check_layer(args)
     header = read_header(args.input)
     ignored = split(args.ignore, header[1:])
     for name in ignored:
         check_name(name, header, args.input)
     work = _apply_samples if hasattr(saved.corrector, "handle_unknown") else apply_peers
-    done = {"model": args.model, "corrector": type(saved.corrector).__name__, "version": saved.batchfix_version}
-    with _holding_together(args.model):
-        done |= work(args, saved, header, ignored) | {"output": args.output}
-    if args.json:
-        print_json(done)
-    else:
-        print("\n".join(_said(done, existed)))
+    return work(args, saved, header, ignored)
 
 
 def _apply_samples(
@@ -115,22 +125,13 @@ def _apply_samples(
     values = values[order]
     batch, keep, nuisance = roles.labels(cells, samples)
     batch, keep, nuisance = needs.batches(batch), needs.typed(keep), needs.typed(nuisance)
-    new = needs.new(batch)
     needs.check_new(batch, unknown)
-    corrected = _corrected(needs, values, batch, keep, nuisance)
+    corrected = needs.transform(values, batch, keep, nuisance)
     if getattr(saved.corrector, "output", None) == "counts":
         corrected = corrected.astype(int)
     with progress_bar("writing") as progress:
         write_table(filled(table, corrected, in_rows=in_rows), args.output, progress=progress)
-    return {
-        "samples": len(values),
-        "features": len(order),
-        "batches": {name: _counted(batch[name], new[name]) for name in batch.columns},
-        "unknown": unknown if any(new.values()) else None,
-        "kept": roles.keep,
-        "nuisance": roles.nuisance,
-        "carried": list(table.text),
-    }
+    return needs.done(roles, batch, len(order), unknown) | {"carried": list(table.text)}
 
 
 @contextmanager
@@ -145,41 +146,6 @@ def _holding_together(path: str) -> Iterator[None]:
             f"the model in {path!r} must be as batchfix saved it, and its parts do not fit each other "
             f"({type(error).__name__}: {error}); save it again, and if nobody changed it, please report this"
         ) from error
-
-
-def _corrected(
-    needs: Needs, values: pd.DataFrame, batch: pd.DataFrame, keep: pd.DataFrame, nuisance: pd.DataFrame
-) -> pd.DataFrame:
-    """Transform, with labels as arguments or where the model's keys look for them."""
-    corrector = needs.corrector
-    given: dict[str, Any] = {"keep": keep, "nuisance": nuisance}
-    given = {role: frame for role, frame in given.items() if len(frame.columns)}
-    if len(batch.columns):
-        names = needs.core._batch_names
-        labels = batch.set_axis(names, axis=1) if len(names) == len(batch.columns) else batch
-        given["batch"] = labels if names or len(batch.columns) > 1 else labels.iloc[:, 0]
-    if needs.keys:
-        beside = pd.concat([frame for role, frame in given.items() if role != "batch"] + [batch], axis=1)
-        beside = beside.rename(columns=dict(zip(batch.columns, needs.keys, strict=False)))
-        given = {}
-        consumed = [key for key in needs.keys if key in beside.columns and key in corrector._consumed]
-        levels = [key for key in needs.keys if key in beside.columns and key not in corrector._consumed]
-        values = pd.concat([values, beside[consumed + levels]], axis=1)
-        if levels:
-            values = values.set_index(levels, append=True)
-    if hasattr(corrector, "feature_names_in_"):
-        corrected = corrector.transform(values, **given)
-    elif corrector._numbered is not None:
-        corrected = corrector.transform(values.set_axis(corrector._numbered, axis=1), **given)
-    else:
-        made = np.asarray(corrector.transform(values.to_numpy(), **given))
-        corrected = pd.DataFrame(made, columns=corrector.get_feature_names_out(list(values.columns)))
-    return pd.DataFrame(np.asarray(corrected), columns=[str(name) for name in corrected.columns], index=values.index)
-
-
-def _counted(labels: pd.Series, new: list[Any]) -> dict[str, dict[str, Any]]:
-    counts = Counter(labels.tolist())
-    return {str(each): {"samples": counts[each], "known": each not in new} for each in sorted(counts)}
 
 
 def _said(done: dict[str, Any], existed: bool) -> list[str]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ..adapters.tables import read_text
+from .anndata_files import is_h5ad, opened
 from .labels import is_factor
 from .names import InputError
-from .reading import OF_SAMPLES, refuse_h5ad
 from .roles import Roles
 from .terminal import add_json_option, print_json
 
 if TYPE_CHECKING:
     from ..diagnostics.design import DesignForecast
+
+Labels = Callable[[], tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]
+"""Makes batch, keep and nuisance, one row a sample."""
 
 FAILED = 3
 """Exit code of a verdict as grave as --fail-on says."""
@@ -59,9 +63,7 @@ def add_check(commands: Any) -> None:
 
 def run_check(args: argparse.Namespace) -> None:
     """Read the labels, print the forecast, and leave with code 3 if it is as grave as was said."""
-    refuse_h5ad(args.input, OF_SAMPLES)
-    table = read_text(args.input)
-    roles = Roles.from_arguments(args, [table.id_name, *table.columns], [])
+    roles, labels = (_of_anndata if is_h5ad(args.input) else _of_table)(args)
     if not roles.keep:
         raise InputError(
             "--keep must name what is to survive a correction, and names no column; give the column that will be "
@@ -69,13 +71,27 @@ def run_check(args: argparse.Namespace) -> None:
         )
     from ..diagnostics.design_words import ORDER  # here: the other commands need none of it
 
-    forecast = _forecast(roles, *roles.labels(table.text, table.ids))
+    forecast = _forecast(roles, *labels())
     if args.json:
         print_json(forecast.to_dict())
     else:
         print(forecast)
     if args.fail_on is not None and ORDER.index(forecast.verdict) >= ORDER.index(args.fail_on):
         raise SystemExit(FAILED)
+
+
+def _of_table(args: argparse.Namespace) -> tuple[Roles, Labels]:
+    """What the columns of a table are, and what makes labels of them."""
+    table = read_text(args.input)
+    roles = Roles.from_arguments(args, [table.id_name, *table.columns], [])
+    return roles, lambda: roles.labels(table.text, table.ids)
+
+
+def _of_anndata(args: argparse.Namespace) -> tuple[Roles, Labels]:
+    """The same of the samples of an AnnData."""
+    with opened(args.input) as adata:
+        roles = Roles.from_arguments(args, adata.header, [])
+        return roles, partial(roles.labels, adata.cells(roles.kinds), adata.samples)
 
 
 def _forecast(roles: Roles, batch: pd.DataFrame, keep: pd.DataFrame, nuisance: pd.DataFrame) -> DesignForecast:

@@ -25,7 +25,7 @@ def add_compare(commands: Any) -> None:
         "compare",
         help="try several corrections on one table, side by side",
         description="Correct a table in memory by several methods, and put what is left and what is lost side by\n"
-        "side. TABLE is a text or parquet file, laid out as for correct; nothing is written.",
+        "side. TABLE is laid out as for correct, in a text, parquet or .h5ad file; nothing is written.",
         epilog="example:\n"
         "  batchfix compare runs.csv --batch run --keep group --ignore sex,age --methods combat,linear,location\n\n"
         "NAMES are those of batchfix correct --method, separated by commas. For a page on one of them: batchfix\n"

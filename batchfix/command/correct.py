@@ -12,7 +12,8 @@ import pandas as pd
 
 from ..adapters.tables import check_output, read_header, write_table
 from ..core.naming import nearest
-from .anndata_files import correct_h5ad, is_h5ad
+from .anndata_correct import correct_h5ad
+from .anndata_files import add_layer_option, check_layer, is_h5ad
 from .checks import check_batches, check_kept, check_options, check_output_is_new, look_for_covariates
 from .compositions import add_composition_options, check_amounts, describe_composition
 from .large import add_stream_options, check_stream_options, correct_in_blocks, streams
@@ -86,7 +87,7 @@ def add_correct(commands: Any) -> None:
     )
     add_composition_options(parser)
     add_peer_options(parser)
-    parser.add_argument("--layer", metavar="NAME", help="of an .h5ad file: correct this layer and not X")
+    add_layer_option(parser, "correct")
     add_stream_options(parser)
     add_save_option(parser)
     add_report_option(parser)
@@ -104,8 +105,7 @@ def run_correct(args: argparse.Namespace) -> None:
     if is_h5ad(args.input) or is_h5ad(args.output):
         correct_h5ad(args)
         return
-    if args.layer is not None:
-        raise InputError(f"--layer names a matrix of an .h5ad file, and {args.input!r} is none; leave it out")
+    check_layer(args)
     if method.peers is not None:
         _correct_peers(args, method)
         return

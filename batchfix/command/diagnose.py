@@ -26,9 +26,9 @@ def add_diagnose(commands: Any) -> None:
         help="say how much of a table is batch, and whether a correction took it out",
         description="Say in eight numbers whether a table has a batch effect, and whether a correction did too\n"
         "little, enough, or too much.\n\n"
-        "TABLE is a text or parquet file, laid out as for correct. With --method it is corrected in memory, and\n"
-        "judged on samples that the correction has not learned from. With --after a table is judged that was\n"
-        "corrected by whatever tool; what cannot be had without the corrector says so.",
+        "TABLE is laid out as for correct, in a text, parquet or .h5ad file. With --method it is corrected in\n"
+        "memory, and judged on samples that the correction has not learned from. With --after a table is judged\n"
+        "that was corrected by whatever tool; what cannot be had without the corrector says so.",
         epilog="examples:\n"
         "  batchfix diagnose runs.csv --batch run --keep group --ignore sex,age --report before.html\n"
         "  batchfix diagnose runs.csv --batch run --keep group --ignore sex,age --method combat --fail-on stop\n"

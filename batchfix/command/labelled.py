@@ -6,6 +6,7 @@ Options and files flow in; numbers, samples in rows, flow out with the batch of 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,10 +17,11 @@ from ..adapters.tables import Table, read_header
 from ..core.naming import nearest, some
 from ..correctors.amounts import scale_of
 from ..exceptions import AlignmentError
+from .anndata_files import OpenAnnData, add_layer_option, check_layer, is_h5ad, opened, refuse_table_options
 from .checks import look_for_covariates
 from .methods import METHODS
 from .names import InputError, check_name, split
-from .reading import OF_SAMPLES, OF_VALUES, read_numbers, refuse_h5ad
+from .reading import OF_SAMPLES, read_numbers, refuse_h5ad
 from .reports import as_kept
 from .roles import Roles
 from .steps import read_samples
@@ -43,6 +45,8 @@ class Labelled:
         Whether the file has its samples in rows.
     text : list of str
         Columns of the file that are no measurements.
+    layer : str or None
+        Of an AnnData: what was read in place of X.
     """
 
     values: pd.DataFrame
@@ -50,11 +54,13 @@ class Labelled:
     keep: pd.DataFrame | None
     in_rows: bool
     text: list[str]
+    layer: str | None = None
 
 
 def add_sample_options(parser: argparse.ArgumentParser) -> None:
     """Register the table, and the options that say what is what in it."""
     parser.add_argument("input", metavar="TABLE", help="the table, uncorrected")
+    add_layer_option(parser, "judge")
     parser.add_argument("--metadata", metavar="TABLE", help="a table of samples: ids, then batch, group, ...")
     parser.add_argument(
         "--samples",
@@ -77,9 +83,37 @@ def add_sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fast", action="store_true", help="without forests, with fewer repetitions: seconds")
 
 
+Read = Callable[[], tuple[pd.DataFrame, bool, dict[str, list[str]], list[str]]]
+"""Reads values, whether the file has samples in rows, cells that describe samples, and columns that are no values."""
+
+
 def read_labelled(args: argparse.Namespace) -> Labelled:
-    """Read the table and the labels of its samples."""
-    refuse_h5ad(args.input, f"{OF_VALUES}, or in Python pass both to batchfix.diagnostics.evaluate")
+    """Read the table, or the AnnData, and the labels of its samples."""
+    roles, read = (_of_anndata if is_h5ad(args.input) else _of_table)(args)
+    if len(roles.batch) > 1:
+        raise InputError(
+            f"--batch must name one column here, got {some(roles.batch)}; name one, and ask again for the others"
+        )
+    values, in_rows, cells, text = read()
+    batch, keep, _ = roles.labels(cells, list(values.index))
+    if batch.iloc[:, 0].nunique() == 1:
+        raise InputError(
+            f"--batch must name a column of several batches, and {roles.batch[0]!r} holds one only "
+            f"({batch.iloc[0, 0]!r}): there is no difference to look for; name the column that tells them apart"
+        )
+    if not len(values.columns):
+        raise InputError(
+            f"{args.input!r} must have columns of measurements, and all of its columns are named as labels or "
+            "ignored; leave the measurements out of --batch, --keep and --ignore"
+        )
+    look_for_covariates(values, in_rows=in_rows, done="measured")
+    _check_distance(args, values)
+    return Labelled(values, batch.iloc[:, 0], as_kept(keep, roles), in_rows, text, args.layer)
+
+
+def _of_table(args: argparse.Namespace) -> tuple[Roles, Read]:
+    """What the columns of a table are, and what reads it."""
+    check_layer(args)
     refuse_h5ad(args.metadata, OF_SAMPLES)
     if args.metadata is None and args.samples == "columns":
         raise InputError(
@@ -90,28 +124,44 @@ def read_labelled(args: argparse.Namespace) -> Labelled:
     ignored = split(args.ignore, header[1:])
     for name in ignored:
         check_name(name, header, args.input)
-    several = argparse.Namespace(**vars(args) | {"method": "linear"})  # roles' own refusal speaks of --method
-    roles = Roles.from_arguments(several, read_header(args.metadata or args.input), ignored)
-    if len(roles.batch) > 1:
-        raise InputError(
-            f"--batch must name one column here, got {some(roles.batch)}; name one, and ask again for the others"
-        )
-    table, in_rows, samples, cells = read_samples(args, roles, ignored)
-    batch, keep, _ = roles.labels(cells, samples)
-    if batch.iloc[:, 0].nunique() == 1:
-        raise InputError(
-            f"--batch must name a column of several batches, and {roles.batch[0]!r} holds one only "
-            f"({batch.iloc[0, 0]!r}): there is no difference to look for; name the column that tells them apart"
-        )
-    values = _values(table, in_rows=in_rows)
-    if not len(values.columns):
-        raise InputError(
-            f"{args.input!r} must have columns of measurements, and all of its columns are named as labels or "
-            "ignored; leave the measurements out of --batch, --keep and --ignore"
-        )
-    look_for_covariates(values, in_rows=in_rows, done="measured")
-    _check_distance(args, values)
-    return Labelled(values, batch.iloc[:, 0], as_kept(keep, roles), in_rows, [*roles.kinds, *ignored])
+    roles = Roles.from_arguments(_of_several(args), read_header(args.metadata or args.input), ignored)
+
+    def read() -> tuple[pd.DataFrame, bool, dict[str, list[str]], list[str]]:
+        table, in_rows, _, cells = read_samples(args, roles, ignored)
+        return _values(table, in_rows=in_rows), in_rows, cells, [*roles.kinds, *ignored]
+
+    return roles, read
+
+
+def _of_anndata(args: argparse.Namespace) -> tuple[Roles, Read]:
+    """What the columns of obs are, and what reads the AnnData."""
+    refuse_table_options(args, ("metadata", "samples", "ignore"))
+    with opened(args.input, args.layer) as adata:
+        told = argparse.Namespace(**vars(_of_several(args)) | {"metadata": args.input})
+        roles = Roles.from_arguments(told, adata.header, [])
+
+    def read() -> tuple[pd.DataFrame, bool, dict[str, list[str]], list[str]]:
+        with opened(args.input, args.layer) as adata:
+            return _named_values(adata), True, adata.cells(roles.kinds), []
+
+    return roles, read
+
+
+def _of_several(args: argparse.Namespace) -> argparse.Namespace:
+    """Options under which several batch columns are no error yet, as the error of roles speaks of --method."""
+    return argparse.Namespace(**vars(args) | {"method": "linear"})
+
+
+def _named_values(adata: OpenAnnData) -> pd.DataFrame:
+    """The matrix of an AnnData whose samples and features have names of their own."""
+    values = adata.values()
+    for what, names in (("samples", values.index), ("features", values.columns)):
+        twice = list(names[names.duplicated()].unique())
+        if twice:
+            raise InputError(
+                f"the {what} of {adata.path!r} must have different names, and {some(twice, 3)} stand twice; rename them"
+            )
+    return values
 
 
 def described(path: str, first: Labelled) -> str:
@@ -122,10 +172,13 @@ def described(path: str, first: Labelled) -> str:
 
 def read_after(path: str, first: Labelled) -> pd.DataFrame:
     """The corrected table, its samples and features in the order of the first one's."""
-    refuse_h5ad(path, "write adata.to_df() as one")
-    header = read_header(path)
-    table = read_numbers(path, [name for name in first.text if name in header[1:]])
-    values = _values(table, in_rows=first.in_rows)
+    if is_h5ad(path):
+        with opened(path, first.layer) as adata:
+            values = _named_values(adata)
+    else:
+        header = read_header(path)
+        table = read_numbers(path, [name for name in first.text if name in header[1:]])
+        values = _values(table, in_rows=first.in_rows)
     lost = first.values.index.difference(values.index, sort=False)
     more = values.index.difference(first.values.index, sort=False)
     if len(lost) or len(more):

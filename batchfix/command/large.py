@@ -35,7 +35,7 @@ from .names import InputError
 from .reading import Cells, explaining_cells
 from .roles import Roles, metadata_of, samples_in_rows
 from .steps import enough_features, filled, finish, make_corrector, say
-from .summary import counts_of, describe, wrote
+from .summary import counts_of, describe, in_bytes, wrote
 from .terminal import progress_bar, warn
 
 SHARE = 0.25
@@ -253,17 +253,6 @@ def _refuse_report(args: argparse.Namespace, why: str) -> None:
 def _need(args: argparse.Namespace) -> int:
     """Bytes of the table's numbers; what is not there is refused where it is read."""
     return numbers_in(args.input, layer=args.layer) if Path(args.input).is_file() else 0
-
-
-def in_bytes(n: int) -> str:
-    """Bytes as a person reads them.
-
-    Examples
-    --------
-    >>> in_bytes(2_400_000), in_bytes(3_000_000_000)
-    ('2.4 MB', '3.0 GB')
-    """
-    return f"{n / 1e9:,.1f} GB" if n >= 1e8 else f"{n / 1e6:,.1f} MB"
 
 
 def _whole(text: str) -> int:

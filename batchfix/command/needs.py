@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy as copying
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,6 +143,54 @@ class Needs:
                     f"--unknown adapt learns a batch from two samples or more, and {some(lone)} of column {name!r} has "
                     "one; collect more, or say --unknown pooled or nan"
                 )
+
+    def transform(
+        self, values: pd.DataFrame, batch: pd.DataFrame, keep: pd.DataFrame, nuisance: pd.DataFrame
+    ) -> pd.DataFrame:
+        """Transform, with labels as arguments or where the model's keys look for them."""
+        corrector = self.corrector
+        given: dict[str, Any] = {"keep": keep, "nuisance": nuisance}
+        given = {role: frame for role, frame in given.items() if len(frame.columns)}
+        if len(batch.columns):
+            names = self.core._batch_names
+            labels = batch.set_axis(names, axis=1) if len(names) == len(batch.columns) else batch
+            given["batch"] = labels if names or len(batch.columns) > 1 else labels.iloc[:, 0]
+        if self.keys:
+            beside = pd.concat([frame for role, frame in given.items() if role != "batch"] + [batch], axis=1)
+            beside = beside.rename(columns=dict(zip(batch.columns, self.keys, strict=False)))
+            given = {}
+            consumed = [key for key in self.keys if key in beside.columns and key in corrector._consumed]
+            levels = [key for key in self.keys if key in beside.columns and key not in corrector._consumed]
+            values = pd.concat([values, beside[consumed + levels]], axis=1)
+            if levels:
+                values = values.set_index(levels, append=True)
+        if hasattr(corrector, "feature_names_in_"):
+            corrected = corrector.transform(values, **given)
+        elif corrector._numbered is not None:
+            corrected = corrector.transform(values.set_axis(corrector._numbered, axis=1), **given)
+        else:
+            made = np.asarray(corrector.transform(values.to_numpy(), **given))
+            corrected = pd.DataFrame(made, columns=corrector.get_feature_names_out(list(values.columns)))
+        names = [str(name) for name in corrected.columns]
+        return pd.DataFrame(np.asarray(corrected), columns=names, index=values.index)
+
+    def done(self, roles: Roles, batch: pd.DataFrame, features: int, unknown: str) -> dict[str, Any]:
+        """What was corrected, for a person or a program."""
+        new = self.new(batch)
+        return {
+            "samples": len(batch),
+            "features": features,
+            "batches": {name: _counted(batch[name], new[name]) for name in batch.columns},
+            "unknown": unknown if any(new.values()) else None,
+            "kept": roles.keep,
+            "nuisance": roles.nuisance,
+            "carried": [],
+        }
+
+
+def _counted(labels: pd.Series, new: list[Any]) -> dict[str, dict[str, Any]]:
+    counts = Counter(labels.tolist())
+    return {str(each): {"samples": counts[each], "known": each not in new} for each in sorted(counts)}
 
 
 def as_known(labels: pd.Series, known: np.ndarray, name: str) -> Any:

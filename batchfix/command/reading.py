@@ -13,9 +13,6 @@ from .labels import DECIMAL_COMMA, POINTS
 from .names import InputError, joined
 from .terminal import progress_bar
 
-OF_VALUES = "write adata.to_df() as one and adata.obs as its --metadata"
-"""What to do with an AnnData where a table of measurements is wanted."""
-
 OF_SAMPLES = "write its samples as one, adata.obs.to_csv('samples.csv'), and name that"
 """What to do with an AnnData where a table of samples is wanted."""
 

@@ -47,3 +47,14 @@ def describe(
             kind = "number" if column.dtype.kind == "f" else f"factor, {count(column.nunique(), 'level')}"
             lines.append(f"{word}: {name} ({kind})")
     return lines
+
+
+def in_bytes(n: int) -> str:
+    """Bytes as a person reads them.
+
+    Examples
+    --------
+    >>> in_bytes(2_400_000), in_bytes(3_000_000_000)
+    ('2.4 MB', '3.0 GB')
+    """
+    return f"{n / 1e9:,.1f} GB" if n >= 1e8 else f"{n / 1e6:,.1f} MB"

@@ -360,7 +360,6 @@ def test_what_an_anndata_cannot_be_asked(
     refused("correct in.h5ad -o o.h5ad --batch run --method clr-combat", "choose one of combat")
     refused("correct none.h5ad -o o.h5ad --batch run", "does not exist")
     refused("correct in.csv -o o.csv --batch run --layer log", "--layer names a matrix of an .h5ad file")
-    refused("diagnose in.h5ad --batch run", "'in.h5ad' is an AnnData; write adata.to_df() as one")
     Path("bad.h5ad").write_bytes(b"no such thing")
     refused("correct bad.h5ad -o o.h5ad --batch run", "cannot be read")
     lost = table.copy()

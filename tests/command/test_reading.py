@@ -64,14 +64,9 @@ def test_a_table_of_samples_in_columns_is_shown_the_way(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("command", "way"),
     [
-        ("diagnose a.h5ad", "adata.to_df()"),
-        ("compare a.h5ad", "adata.to_df()"),
-        ("diagnose a.csv --after a.h5ad", "adata.to_df()"),
         ("diagnose a.csv --metadata a.h5ad", "adata.obs.to_csv"),
-        ("check a.h5ad --keep group", "adata.obs.to_csv"),
         ("correct a.csv -o o.csv --metadata a.h5ad", "adata.obs.to_csv"),
         ("apply a.csv -o o.csv --model m --metadata a.h5ad", "adata.obs.to_csv"),
-        ("apply a.h5ad -o o.csv --model m", "adata.to_df()"),
     ],
 )
 def test_an_anndata_in_place_of_a_table_is_shown_the_way(

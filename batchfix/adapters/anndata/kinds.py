@@ -74,6 +74,16 @@ def check(values: Any, corrector: Any, what: str) -> None:
             f"{what} must be a dense or sparse matrix, in memory, on disk or of dask, got {kind(values)}. "
             "Load it first: adata = adata.to_memory()"
         )
+    check_real(values, what)
+
+
+def check_real(values: Any, what: str) -> None:
+    """Refuse complex numbers.
+
+    Raises
+    ------
+    BatchfixError
+    """
     for dtype in values.dtypes if isinstance(values, pd.DataFrame) else [values.dtype]:
         if dtype.kind == "c":
             raise BatchfixError(f"{what} must hold real numbers, got {dtype}. Correct its real part, or its modulus.")

@@ -161,10 +161,8 @@ class Correction:
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """Of the corrected matrix: of a sparse one see `float_type`, else float32 for float32 and float64."""
-        if is_sparse(self.values):
-            return float_type(self.values)
-        return np.dtype(np.float32 if self.values.dtype == np.float32 else np.float64)
+        """Of the corrected matrix."""
+        return dtype_of(self.values)
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Place of the first row, and corrected rows, once the corrector is fitted."""
@@ -193,6 +191,13 @@ class Correction:
         if not stays:
             return adapter.transform(self._fitted, X, **labels)
         return _scaled_lazily(X, self.factors())
+
+
+def dtype_of(values: Any) -> np.dtype[Any]:
+    """What a matrix is once it is corrected: of a sparse one see `float_type`, else float32 for float32 and float64."""
+    if is_sparse(values):
+        return float_type(values)
+    return np.dtype(np.float32 if values.dtype == np.float32 else np.float64)
 
 
 def rows_of(values: Any, labels: dict[str, Any], what: str) -> ArraySource:
