@@ -129,9 +129,8 @@ def test_what_cannot_be_done_is_said(said, line: str, why: str) -> None:
 
 
 def test_diagnose_and_compare_judge_as_a_table_of_the_same_numbers(said) -> None:
-    found = [
-        said(f"diagnose {name} --batch run --keep group --method combat --fast --json") for name in ("in.h5ad", "in.csv")
-    ]
+    line = "--batch run --keep group --method combat --fast --json"
+    found = [said(f"diagnose {name} {line}") for name in ("in.h5ad", "in.csv")]
     assert found[0][0] == found[1][0] == 0, found[0][2]
     one, other = (json.loads(out) for _, out, _ in found)
     assert one == other
