@@ -26,8 +26,8 @@ from .semidefinite import Roots
 LOST = 1e-5
 """Where a smaller share of the squares is left, a difference has lost 5 of 16 digits, and is not taken."""
 
-FEW = 1 << 18
-"""Values worked on at a time."""
+PRODUCTS_AT_ONCE = 1 << 18
+"""Products worked on at a time."""
 
 SMALLEST_M2 = 1e-306
 """Below this a sum of squares has lost its digits to underflow."""
@@ -88,7 +88,7 @@ class CoMoments:
         return replace(both, rest=_rest_of_both(self, other, both))
 
     def add_sums(self, other: CoMoments) -> CoMoments:
-        """Merge all but `rest`, which is what both have: the formula of moments with a product in place of a square."""
+        """Merge all but `rest`, of which this is the least: the formula of moments with a product in place of a square."""
         n_a, n_b = self.z_count, other.z_count
         _, share = share_of(n_a, n_b)
         z_step = other.z_mean - self.z_mean
@@ -252,7 +252,7 @@ def _rest_of_both(a: CoMoments, b: CoMoments, both: CoMoments) -> np.ndarray:
     doubtful &= (a.x.n > 0) & (b.x.n > 0)
     features = np.flatnonzero(doubtful.any(axis=0))
     n_groups, q, _ = both.zx.shape
-    for at in blocks.spans(0, len(features), max(1, FEW // (n_groups * q * q))):
+    for at in blocks.spans(0, len(features), max(1, PRODUCTS_AT_ONCE // (n_groups * q * q))):
         j = features[slice(*at)]
         exact = _summed(a.some(j), b.some(j), both.some(j))
         found[:, j] = np.where(doubtful[:, j], exact, found[:, j])
@@ -288,5 +288,5 @@ def _pieces(moments: CoMoments) -> Iterator[tuple[slice, slice]]:
     """Groups one by one, and features, so many that what is made of them stays small."""
     n_groups, q, p = moments.zx.shape
     for k in range(n_groups):
-        for at in blocks.spans(0, p, max(1, FEW // max(1, q * q))):
+        for at in blocks.spans(0, p, max(1, PRODUCTS_AT_ONCE // max(1, q * q))):
             yield slice(k, k + 1), slice(*at)

@@ -11,7 +11,7 @@ import numpy as np
 from . import blocks
 from .comoments import CoMoments, difference
 
-FEW = 1 << 20
+VALUES_AT_ONCE = 1 << 20
 """Values looked at again at a time."""
 
 
@@ -30,7 +30,7 @@ def rest_of_rows(moments: CoMoments, X: np.ndarray, order: np.ndarray, starts: n
     for k in np.flatnonzero(doubtful.any(axis=1)):
         rows, features = order[starts[k] : starts[k + 1]], np.flatnonzero(doubtful[k])
         about = z[rows] - moments.row_z_mean[k]
-        for at in blocks.spans(0, len(features), max(1, FEW // len(rows))):
+        for at in blocks.spans(0, len(features), max(1, VALUES_AT_ONCE // len(rows))):
             j = features[slice(*at)]
             rest[k, j] = _squares_left(moments.only(int(k)).some(j), X[np.ix_(rows, j)], about)
     return rest
