@@ -88,7 +88,7 @@ class CoMoments:
         return replace(both, rest=_rest_of_both(self, other, both))
 
     def add_sums(self, other: CoMoments) -> CoMoments:
-        """Merge all but `rest`, of which this is the least: the formula of moments with a product in place of a square."""
+        """Merge all but `rest`, which is a bound: the formula of moments with a product in place of a square."""
         n_a, n_b = self.z_count, other.z_count
         _, share = share_of(n_a, n_b)
         z_step = other.z_mean - self.z_mean
