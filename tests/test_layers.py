@@ -86,7 +86,8 @@ def rooms(part: Path) -> dict[str, set[str]]:
     for path in part.rglob("*.py"):
         room = path.relative_to(part).parts[0].removesuffix(".py")
         inside = ".".join(["batchfix", *path.relative_to(part.parent).parent.parts])
-        others = {m.split(".")[2] for m in imports(path.read_text(encoding="utf-8"), inside) if m.count(".") > 1}
+        mine = f"batchfix.{part.name}."
+        others = {m.split(".")[2] for m in imports(path.read_text(encoding="utf-8"), inside) if m.startswith(mine)}
         found.setdefault(room, set()).update(others - {room})
     names = set(found) - {"__init__"}
     return {room: others & names for room, others in found.items()}
@@ -146,3 +147,26 @@ def test_importing_the_package_imports_nothing_optional():
     code = f"import sys, batchfix; print(*sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_without_what_is_optional_the_command_and_blocks_work(tmp_path):
+    code = f"""
+import sys
+class NotInstalled:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in {HEAVY | {"h5py", "pyarrow", "zarr"}!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NotInstalled())
+import numpy as np
+from batchfix import BatchCorrector, fit_blocks, transform_blocks
+from batchfix.cli import main
+X, batch = np.arange(12.0).reshape(6, 2), list("aabbcc")
+model = fit_blocks(BatchCorrector(), X, batch=batch, block_rows=2)
+transform_blocks(model, X, batch=batch, out="out.csv")
+with open("in.csv", "w") as file:
+    print("id,run,f1,f2", *(f"s{{k}},{{batch[k]}},{{X[k, 0]}},{{X[k, 1]}}" for k in range(6)), sep="\\n", file=file)
+sys.exit(main(["correct", "in.csv", "-o", "fixed.csv", "--batch", "run", "--method", "location"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "fixed.csv").exists()

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..adapters.storage import SavedModel
-from .anndata_files import OpenAnnData, opened, refuse_other_files, refuse_table_options
+from .anndata_files import OpenAnnData, opened, refuse_other_files, refuse_table_options, with_nuisance
 from .features import features_of, in_order
 from .models import noted
 from .names import InputError
@@ -80,6 +80,8 @@ def _write(
     from ..adapters.anndata import provenance
     from ..adapters.anndata.kinds import check_real
     from ..adapters.anndata.matrices import dtype_of, rows_of
+    from ..adapters.sources.anndata import in_memory
+    from ..adapters.streaming.stream import located
 
     place, old = adata.place, adata.records
     check_real(matrix, str(place))
@@ -90,16 +92,21 @@ def _write(
     records = provenance.records(
         old, needs.corrector, matrix.shape, key=key, keep=roles.keep or None, read=place, written=place
     )
+    records = with_nuisance(records, roles)
     dtype = dtype_of(matrix)
     if getattr(matrix, "format", None) == "csc":  # whose rows do not lie together
-        matrix = matrix.to_memory().tocsr()
+        matrix = in_memory(matrix, str(place)).tocsr()
     index = pd.RangeIndex(len(adata.obs)).astype(str)  # names of samples may be equal
     described = tuple(frame.set_axis(index) for frame in described)
-    with adata.written_by_rows(args.output, records) as write, progress_bar("writing") as progress:
+    with (
+        adata.written_by_rows(args.output, records) as write,
+        progress_bar("writing") as progress,
+    ):
         for block in rows_of(matrix, {}, str(place)).blocks(rows):
             some = slice(block.start, block.stop)
             values = pd.DataFrame(np.asarray(block.X)[:, places], index=index[some], columns=order)
             corrected = np.empty(values.shape, dtype=dtype)
-            corrected[:, places] = needs.transform(values, *(frame.iloc[some] for frame in described)).to_numpy()
+            with located(block):
+                corrected[:, places] = needs.transform(values, *(frame.iloc[some] for frame in described)).to_numpy()
             write(block.start, corrected)
             progress(block.share)

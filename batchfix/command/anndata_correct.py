@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..atomic import check_place
-from .anndata_files import OpenAnnData, opened, refuse_other_files, refuse_table_options
+from .anndata_files import OpenAnnData, opened, refuse_other_files, refuse_table_options, with_nuisance
 from .checks import check_batches, check_kept, check_options, check_output_is_new
 from .large import fit_in_blocks, labels, streams, whole
 from .methods import METHODS
@@ -90,8 +90,9 @@ def _at_once(
 
     from .. import pp
     from ..adapters.anndata import provenance
+    from ..adapters.sources.anndata import in_memory
 
-    before = matrix[:] if not hasattr(matrix, "to_memory") else matrix.to_memory()
+    before = in_memory(matrix, str(adata.place)) if hasattr(matrix, "to_memory") else matrix[:]
     batch, keep, nuisance = described
     place, obs = adata.place, pd.concat([batch, keep], axis=1)
     obs.index = pd.RangeIndex(len(obs)).astype(str)
@@ -103,7 +104,7 @@ def _at_once(
         provenance.check(old)
         after = _without_nuisance(corrector, before, described, place)
         records = provenance.records(old, corrector, before.shape, key=key, keep=kept, read=place, written=place)
-        records = _with_nuisance(records, roles)
+        records = with_nuisance(records, roles)
     else:
         pp.correct(bare, corrector, key=key, keep=kept, layer=args.layer)
         after, records = place.read(bare), bare.uns[provenance.NAME]
@@ -149,21 +150,13 @@ def _in_blocks(
     key, kept = roles.batch if len(roles.batch) > 1 else roles.batch[0], roles.keep or None
     records = provenance.records(old, corrector, matrix.shape, key=key, keep=kept, read=place, written=place)
     with (
-        adata.written_by_rows(args.output, _with_nuisance(records, roles)) as write,
+        adata.written_by_rows(args.output, with_nuisance(records, roles)) as write,
         progress_bar("writing") as progress,
     ):
         start = 0
         for block in transform_blocks(corrector, source, block_rows=args.block_rows, progress=progress):
             write(start, block.astype(correction.dtype, copy=False))
             start += len(block)
-
-
-def _with_nuisance(records: dict[str, dict[str, Any]], roles: Roles) -> dict[str, dict[str, Any]]:
-    """The records, the newest of which names the nuisance columns if there are any."""
-    if not roles.nuisance:
-        return records
-    newest = max(records, key=lambda name: int(records[name]["run"]))
-    return records | {newest: records[newest] | {"nuisance": ", ".join(roles.nuisance)}}
 
 
 def _dense(matrix: Any) -> np.ndarray:

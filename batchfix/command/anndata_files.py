@@ -20,6 +20,7 @@ import pandas as pd
 
 from ..atomic import replacing
 from .names import InputError
+from .roles import Roles
 from .summary import in_bytes
 from .terminal import warn
 
@@ -150,12 +151,12 @@ class OpenAnnData:
     def values(self) -> pd.DataFrame:
         """The matrix, dense and in memory."""
         from ..adapters.anndata.kinds import check_real
-        from ..adapters.sources.anndata import checked
+        from ..adapters.sources.anndata import in_memory
 
         matrix = self.matrix()
         check_real(matrix, str(self.place))
         if hasattr(matrix, "to_memory"):
-            matrix = checked(matrix.to_memory(), str(self.place)).toarray()
+            matrix = in_memory(matrix, str(self.place)).toarray()
         return pd.DataFrame(np.asarray(matrix[:], dtype=np.float64), self.samples, self.features, copy=False)
 
     def warn_dense(self, matrix: Any) -> None:
@@ -248,3 +249,11 @@ def _frame(path: str, element: Any) -> pd.DataFrame:
     if not isinstance(found, pd.DataFrame):
         raise InputError(f"{path!r} must hold obs and var as tables, and {element.name[1:]} is none; export it again")
     return found
+
+
+def with_nuisance(records: dict[str, dict[str, Any]], roles: Roles) -> dict[str, dict[str, Any]]:
+    """The records, the newest of which names the nuisance columns if there are any."""
+    if not roles.nuisance:
+        return records
+    newest = max(records, key=lambda name: int(records[name]["run"]))
+    return records | {newest: records[newest] | {"nuisance": ", ".join(roles.nuisance)}}

@@ -35,7 +35,7 @@ def add_check(commands: Any) -> None:
         "anything is measured: whether batch and what is kept can be told apart, what would be lost, how much noisier\n"
         "comparisons become, and how often a test on the corrected table would mislead.\n\n"
         "The table (.csv, .tsv, also gzipped, or .parquet) describes one sample a row; its first column holds\n"
-        "the ids. Columns that are not named are not looked at.",
+        "the ids. Of an .h5ad file obs is read. Columns that are not named are not looked at.",
         epilog="examples:\n"
         "  batchfix check samples.csv --batch run --keep group\n"
         "  batchfix check samples.csv --batch run,site --keep group,age --nuisance depth --json --fail-on stop\n\n"

@@ -142,7 +142,7 @@ def _of_anndata(args: argparse.Namespace) -> tuple[Roles, Read]:
 
     def read() -> tuple[pd.DataFrame, bool, dict[str, list[str]], list[str]]:
         with opened(args.input, args.layer) as adata:
-            return _named_values(adata), True, adata.cells(roles.kinds), []
+            return _named_values(adata), True, adata.cells(roles.kinds), adata.header[1:]
 
     return roles, read
 
@@ -191,6 +191,12 @@ def read_after(path: str, first: Labelled) -> pd.DataFrame:
     if set(values.columns) == set(first.values.columns):
         return values[first.values.columns]
     lost = first.values.columns.difference(values.columns, sort=False)
+    if not len(lost):
+        more = values.columns.difference(first.values.columns, sort=False)
+        raise AlignmentError(
+            f"{path!r} must hold the features of the table before, and holds {len(more)} more ({some(more)}); leave "
+            "out what is no feature"
+        )
     if 0 < len(lost) < len(first.values.columns):
         raise AlignmentError(
             f"{path!r} must hold the features of the table before, and lacks {len(lost)} of them ({some(lost)}); give "

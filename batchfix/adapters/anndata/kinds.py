@@ -78,7 +78,7 @@ def check(values: Any, corrector: Any, what: str) -> None:
 
 
 def check_real(values: Any, what: str) -> None:
-    """Refuse complex numbers.
+    """Refuse complex numbers, and what is stored and no number.
 
     Raises
     ------
@@ -87,6 +87,8 @@ def check_real(values: Any, what: str) -> None:
     for dtype in values.dtypes if isinstance(values, pd.DataFrame) else [values.dtype]:
         if dtype.kind == "c":
             raise BatchfixError(f"{what} must hold real numbers, got {dtype}. Correct its real part, or its modulus.")
+        if dtype.kind not in "biuf" and is_stored(values):
+            raise BatchfixError(f"{what} must hold numbers, got {dtype}. Name another layer, or export it again.")
 
 
 def _check_adds(corrector: Any, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Correction of a matrix of an AnnData, in the way that its kind asks for (see `anndata_kinds`).
+"""Correction of a matrix of an AnnData, in the way that its kind asks for (see `kinds`).
 
 A matrix of any kind, and the labels of its rows, flow in; a corrected matrix, or corrected blocks of it, flow out. What
 is sparse stays sparse where the correction only scales:
@@ -24,8 +24,7 @@ from ...correctors import BatchCorrector, inputs
 from ..blocks import fit_blocks, transform_blocks
 from ..sources.anndata import Checked, checked
 from ..sources.arrays import ArraySource
-from . import kinds as anndata_kinds
-from .kinds import is_lazy, is_sparse, is_sparse_on_disk, is_stored
+from .kinds import check, is_lazy, is_sparse, is_sparse_on_disk, is_stored
 from .sparse import Factors, dense_of, float_type, scaled, warn_dense
 
 
@@ -51,8 +50,8 @@ class Correction:
     values: Any
 
     def check(self) -> None:
-        """Refuse, before anything is read, a matrix that cannot be corrected so; see `anndata_kinds.check`."""
-        anndata_kinds.check(self.values, self.corrector, self.what)
+        """Refuse, before anything is read, a matrix that cannot be corrected so; see `kinds.check`."""
+        check(self.values, self.corrector, self.what)
 
     def apply(self, *, spare: bool) -> Any:
         """Fit to the matrix, and return it corrected.

@@ -1,4 +1,4 @@
-"""Federated fitting: moments in a small file, checked so that no row can be read off it."""
+"""Federated fitting: moments in a small file, which is refused where sums show that it tells of single rows."""
 
 from .exchange import DisclosureError, load_moments, save_moments
 

@@ -19,7 +19,7 @@ than the others counts as more than one. Of values of both signs it says nothing
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -27,6 +27,9 @@ import numpy as np
 from ...core.comoments import CoMoments
 from ...core.design import Column, Factor, Number, repr_label, slices
 from ...core.moments import Moments
+
+SIGNED = 3
+"""At most so many look sparse for each that has both signs for certain, among features or numbers that are about 0."""
 
 EXACT = 1e-12
 """Two sums of squares that agree to so much of n are equal, but for rounding."""
@@ -59,16 +62,18 @@ def rows_of_levels(n: np.ndarray, z_mean: np.ndarray, zz: np.ndarray, columns: S
             yield f", {words} and {more}", np.rint(zz[:, j, k] + n * z_mean[:, j] * z_mean[:, k])
 
 
-def rows_of_numbers(z: Moments, total: np.ndarray, columns: Sequence[Column]) -> Counts:
-    """Rows of each value of a number that has two, one of them 0 or 1: a factor by another name.
+def rows_of_numbers(z: Moments, total: np.ndarray, columns: Sequence[Column], parts: Sequence[Part01]) -> Counts:
+    """Rows of each value of a number that has two in its batch, one of them 0 or 1: a factor by another name.
 
     z is (B, q, 1 or p), and `total` the rows whose sums it was made of.
     """
+    of_two = {part.words: part.exact for part in parts}
     n = z.n[:, 0]
     for c, at in zip(columns, slices(columns), strict=True):
         for origin in (0, 1) if isinstance(c, Number) else ():
             apart = _apart(n, z.mean[:, at.start] - origin, z.m2[:, at.start])
             whole = np.abs(apart - np.rint(apart)) <= EXACT * total
+            whole = whole & of_two.get(f"{c.name} other than {origin}", False)
             for of, count in ((f", {c.name}={origin}", n - apart), (f", {c.name} other than {origin}", apart)):
                 yield of, np.where(whole, np.rint(count), 0.0)
 
@@ -112,7 +117,20 @@ def parts_of(n: np.ndarray, z_mean: np.ndarray, zz: np.ndarray, columns: Sequenc
             start = origin + np.where(exact, height, 0.0)
             found.append(Part01(c.name, f"{c.name}={origin}", at.start, start, -rest, exact))
             known = known | (exact & (np.abs(height - 1) < ROUNDING))  # of 0 and 1
+    found = _without_signed(found, n, z_mean, zz)
     return [part for part in found if np.isfinite(part.height).any()]
+
+
+def _without_signed(parts: list[Part01], n: np.ndarray, z_mean: np.ndarray, zz: np.ndarray) -> list[Part01]:
+    """Without estimates of numbers that have both signs in some batch for certain: 0 is a value like others.
+
+    Nor of others, if these are few beside them, as among principal components and z-scores.
+    """
+    numbers = {part.k for part in parts if not part.level}
+    signed = {k for k in numbers if both_signs(Moments(n, z_mean[:, k], zz[:, k, k])).any()}
+    if len(numbers) - len(signed) <= SIGNED * len(signed):
+        signed = numbers
+    return [replace(p, height=np.where(p.exact, p.height, np.inf)) if p.k in signed else p for p in parts]
 
 
 def heights(n: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +234,7 @@ def values_of_pairs(moments: CoMoments, parts: Sequence[Part01]) -> Estimates:
         yield f", {a.words}, other than 0", count, exact & a.exact, among
 
 
-def missing_rows(of_rows: Part, of_values: Part, columns: Sequence[Column]) -> Counts:
+def missing_rows(of_rows: Part, of_values: Part, columns: Sequence[Column], parts: Sequence[Part01]) -> Counts:
     """The same counts of the rows where a feature is not observed, where design columns vary at all."""
     rows, values = (Moments(n[:, None], z_mean, squares(zz)) for n, z_mean, zz in (of_rows, of_values))
     varies = rows.m2.any(axis=1)
@@ -224,7 +242,7 @@ def missing_rows(of_rows: Part, of_values: Part, columns: Sequence[Column]) -> C
         rows_of_levels(*of_rows, columns), rows_of_levels(*of_values, columns), strict=True
     ):
         yield of, (whole - seen) * varies
-    for of, count in rows_of_numbers(rows - values, of_rows[0], columns):
+    for of, count in rows_of_numbers(rows - values, of_rows[0], columns, parts):
         yield of, count * varies
 
 

@@ -29,6 +29,7 @@ from ...core.moments import Moments
 from ...core.statistics import BatchStatistics
 from .cell_counts import (
     ROUNDING,
+    SIGNED,
     Estimates,
     Part01,
     both_signs,
@@ -46,9 +47,6 @@ from .cell_counts import (
     values_of_differences,
     values_of_pairs,
 )
-
-SIGNED = 3
-"""At most so many features look sparse for each that has both signs for certain, in tables of values about 0."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def find(
     few += _once(chain.from_iterable(by_value), known)
     cells = known & ~batches[:, None]
     if (n != of_rows[0]).any():
-        gaps_in = missing_rows(of_rows, of_values, columns)
+        gaps_in = missing_rows(of_rows, of_values, columns, parts)
         pairs = missing_pairs(of_rows, of_values, parts)
         thin = min(least_missing, least_nonzero)
         gaps = _once(
@@ -180,7 +178,7 @@ def _too_few(
 ) -> Iterator[Few]:
     """What is too small in sets of n rows, of which z has these moments: all (B, ..., 1) or (B, ..., p)."""
     yield from _small(rows_of_levels(n, z_mean, zz, columns), unit, least)
-    yield from _small(rows_of_numbers(Moments(n[:, None], z_mean, squares(zz)), n, columns), unit, least)
+    yield from _small(rows_of_numbers(Moments(n[:, None], z_mean, squares(zz)), n, columns, parts), unit, least)
     yield from _small(rows_of_differences(n, z_mean, zz, columns, parts), unit, least)
     freedom = n - equations(n, z_mean, zz, columns)
     short = (n >= least) & (freedom < least) & (least > 1)

@@ -84,9 +84,9 @@ def save_moments(
         Least values other than 0 of a feature or a kept number, in a batch, in its levels and beside other numbers, if
         that is less than a quarter of them: zeros add nothing to a sum, and it is that of the others. An estimate from
         the sums, which hold no count of zeros; values of one sign that spread much look like it. By default `min_cell`;
-        1 where 0 is a value like others. It is taken so in the log-ratios of `CompositionalCorrector`, in features that
-        have both signs for certain in some batch, and in all if a third as many as look sparse have, as in tables of
-        z-scores.
+        1 where 0 is a value like others. It is taken so in the log-ratios of `CompositionalCorrector`, in features and
+        numbers that have both signs for certain in some batch, and in all if a third as many as look sparse have, as in
+        tables of z-scores.
     small : {"error", "drop"}, default "error"
         Refuse what is smaller; or leave it at home, with a warning: batches as if their rows were not there, and
         features in a batch as if they were missing there. Batches left out can be adapted to after the merge.

@@ -88,7 +88,7 @@ class H5adSource(AnnDataSource):
                 raise BatchfixError(f"{str(self.place)!r} must be an AnnData, and has no obs or var. Export it again.")
             found = file.get("X") if self.layer is None else _layer(file.get("layers", {}), self.layer)
             if isinstance(found, h5py.Group):
-                found = io.sparse_dataset(found)
+                found = check_stored(io.sparse_dataset(found), str(self.place))
             yield found, io.read_elem(file["obs"]), io.read_elem(file["var"])
 
 
@@ -100,32 +100,55 @@ def adapter_io() -> Any:
 
 
 def checked(X: Any, what: str) -> Any:
-    """Return a sparse matrix in memory as it is, if none of its numbers lies outside of it.
+    """Return a sparse matrix in memory as it is, if its lists fit each other and no number lies outside of it.
 
     Nothing else looks: made dense, such a number would be written anywhere in memory.
 
     Raises
     ------
     BatchfixError
-        One does.
+        They do not, or one does.
     """
     if X.format in ("csr", "csc"):
-        across = X.shape[1 if X.format == "csr" else 0]
-        indices = X.indices[: X.indptr[-1]]
-        if (np.diff(X.indptr) < 0).any() or (indices.size and not 0 <= indices.min() <= indices.max() < across):
-            kind = "column" if X.format == "csr" else "row"
-            raise BatchfixError(
-                f"{what} must hold numbers inside of it, got a sparse matrix of shape {X.shape} with a damaged list of "
-                f"{kind} indices. Read or export it again."
-            )
+        _check_lists(X, X.indptr, len(X.indices), len(X.data), what)
+        across, indices = X.shape[1 if X.format == "csr" else 0], X.indices[: X.indptr[-1]]
+        if indices.size and not 0 <= indices.min() <= indices.max() < across:
+            raise _damaged(X, f"{'column' if X.format == 'csr' else 'row'} indices", what)
     return X
+
+
+def check_stored(X: Any, what: str) -> Any:
+    """Return a sparse matrix on disk, if its lists fit each other; numbers are looked at when they are read."""
+    group = X.group
+    _check_lists(X, group["indptr"][:], group["indices"].shape[0], group["data"].shape[0], what)
+    return X
+
+
+def in_memory(X: Any, what: str) -> Any:
+    """Read a sparse matrix from disk."""
+    return checked(check_stored(X, what).to_memory(), what)
+
+
+def _check_lists(X: Any, starts: Any, n_indices: int, n_data: int, what: str) -> None:
+    """Refuse starts of rows (or columns) that are no starts, and lists of other lengths."""
+    along = X.shape[0 if X.format == "csr" else 1]
+    ends = len(starts) == along + 1 and starts[0] == 0 and bool((np.diff(starts) >= 0).all())
+    if not ends or not starts[-1] <= n_indices == n_data:
+        raise _damaged(X, f"{'row' if X.format == 'csr' else 'column'} starts", what)
+
+
+def _damaged(X: Any, which: str, what: str) -> BatchfixError:
+    return BatchfixError(
+        f"{what} must hold numbers inside of it, got a sparse matrix of shape {tuple(X.shape)} with a damaged list of "
+        f"{which}. Read or export it again."
+    )
 
 
 class Checked:
     """A sparse matrix on disk, whose blocks of rows are checked as they are read (see `checked`)."""
 
     def __init__(self, X: Any, what: str) -> None:
-        self.X, self.what = X, what
+        self.X, self.what = check_stored(X, what), what
         self.shape, self.dtype = X.shape, X.dtype
 
     def __getitem__(self, rows: slice) -> Any:

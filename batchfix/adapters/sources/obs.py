@@ -3,7 +3,7 @@
     X, a layer or an embedding, and columns of obs  ->  a matrix of any kind and labels
     a matrix                                        ->  X, a layer or an embedding
 
-obs may be in memory or read lazily; what kinds of matrices there are is known in `anndata_kinds`.
+obs may be in memory or read lazily; what kinds of matrices there are is known in `kinds`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from typing import Any
 from ...atomic import PathLike
 from ...exceptions import BatchfixError
 from . import arrays
-from .anndata import AnnDataSource, H5adSource
 from .arrays import ArraySource
 from .files import HdfSource, ZarrSource, kind_of, mapped, split
 from .source import Source
@@ -63,6 +62,8 @@ def as_source(
     if isinstance(X, str | os.PathLike):
         return _open_path(X, given, layer=layer, keys=keys, text=text)
     if type(X).__module__.split(".")[0] == "anndata" and hasattr(X, "obs"):
+        from .anndata import AnnDataSource  # which needs anndata
+
         return AnnDataSource(X, given, layer=layer)
     if layer is not None:
         raise BatchfixError(f"layer must name one of an AnnData, got {layer!r} and a {type(X).__name__}. Drop it.")
@@ -84,6 +85,8 @@ def _open_path(
             return ParquetSource(place, given)
         return TextSource(place, given, keys=keys, text=text)
     if kind == ".h5ad":
+        from .anndata import H5adSource  # which needs anndata
+
         return H5adSource(place, given, layer=layer)
     if kind == ".npy":
         return ArraySource(mapped(place), given)

@@ -41,7 +41,7 @@ def fit(
     learn = learner(fresh)
     n = 0
     for block in _walk(rules.cut_for_fit(fresh, source.blocks(block_rows)), source, progress, "fit"):
-        with _located(block):
+        with located(block):
             rules.check_labels(fresh, block)
             learn(block)
         n += block.stop - block.start
@@ -79,7 +79,7 @@ def _corrected(
     apply = applier(corrector, inverse=inverse)
     blocks = rules.cut_for_transform(corrector, source.blocks(block_rows))
     for block in _walk(blocks, source, progress, "transform"):
-        with _located(block):
+        with located(block):
             rules.check_labels(corrector, block)
             values = apply(block)
         if isinstance(values, pd.DataFrame) and not isinstance(block.X, pd.DataFrame):
@@ -120,7 +120,7 @@ def _check_columns(first: Block, block: Block, k: int) -> None:
 
 
 @contextmanager
-def _located(block: Block) -> Iterator[None]:
+def located(block: Block) -> Iterator[None]:
     """Errors that speak of rows by their place in a block say where the block is."""
     where = f"In the block of rows {block.start} to {block.stop - 1}"
     try:
