@@ -7,8 +7,8 @@ of sixteen digits would be gone. It adds without any difference,
     rest  =  rest_a + rest_b + min over b of  |R_a (b - b_a)|^2 + |R_b (b - b_b)|^2 + (x_step - z_step b)^2 n_a n_b / n
 
 where R'R = zz, b_a and b_b are the coefficients of both sides, and steps are between their means. What other
-coefficients b leave over is a sum too: rest + |R (b - b_own)|^2. Columns that are nearly collinear in a group cost digits
-as everywhere: what tells them apart by less than 1e-13 of their squares is left out there, and stays in rest.
+coefficients b leave over is a sum too: rest + |R (b - b_own)|^2. Columns that are nearly collinear in a group cost
+digits as everywhere: what tells them apart by less than 1e-13 of their squares is left out there, and stays in rest.
 """
 
 from __future__ import annotations
