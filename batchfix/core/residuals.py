@@ -26,6 +26,8 @@ def rest_of_rows(moments: CoMoments, X: np.ndarray, order: np.ndarray, starts: n
     order, starts : arrays
         Rows by group, as in `Groups`.
     """
+    if not z.shape[1]:
+        return np.asarray(moments.x.m2)
     rest, doubtful = difference(moments)
     for k in np.flatnonzero(doubtful.any(axis=1)):
         rows, features = order[starts[k] : starts[k + 1]], np.flatnonzero(doubtful[k])
