@@ -83,7 +83,7 @@ def _json_of_mistakes(run: Run) -> Run:
             run(args)
         except BrokenPipeError:
             raise
-        except Exception as error:
+        except Exception as error:  # of whatever kind: a program is told, and it goes on its way
             if args.json:
                 print_json({"error": one_line(error)})
             raise

@@ -206,7 +206,7 @@ def _corrected(corrector: Any, panel: pd.DataFrame, train: np.ndarray, test: np.
         out = clone(corrector).fit(panel.iloc[train]).transform(panel.iloc[test])
     except BatchfixError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a corrector of the user's raises
         raise BatchfixError(
             f"{type(corrector).__name__} must correct some rows of this table, but stopped with "
             f"{type(error).__name__}: {error}"

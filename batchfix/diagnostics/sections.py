@@ -192,7 +192,7 @@ def attempt(function: Callable[[], R], notes: list[str]) -> R | Missing:
             found: R | Missing = function()
         except BatchfixError as error:
             found = Missing(str(error))
-        except Exception as error:
+        except Exception as error:  # one number's fault, of whatever kind, is said in its place and costs no other
             logger.exception("A number of an evaluation could not be had.")
             found = Missing(f"This number could not be had: it stopped with {type(error).__name__}: {error}")
     notes += [text for each in caught if (text := str(each.message)) not in notes]
