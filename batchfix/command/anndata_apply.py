@@ -20,9 +20,6 @@ from .needs import Needs
 from .roles import Roles
 from .terminal import progress_bar
 
-BLOCK_BYTES = 1 << 26
-"""A block's numbers in float64."""
-
 
 def apply_h5ad(args: argparse.Namespace, saved: SavedModel) -> dict[str, Any]:
     """Correct the samples of an AnnData; what was done, for a person or a program."""
@@ -46,7 +43,7 @@ def apply_h5ad(args: argparse.Namespace, saved: SavedModel) -> dict[str, Any]:
         order = _order(args, saved, adata.features)
         adata.warn_dense(matrix)
         learns = unknown == "adapt" and any(new.values())  # from all samples of a batch in one call
-        rows = len(batch) if learns else max(1, BLOCK_BYTES // (8 * len(order)))
+        rows = len(batch) if learns else None
         _write(args, adata, needs, roles, matrix, (batch, keep, nuisance), order, rows)
     return needs.done(roles, batch, len(order), unknown)
 
@@ -74,9 +71,9 @@ def _write(
     matrix: Any,
     described: tuple[pd.DataFrame, ...],
     order: list[str],
-    rows: int,
+    rows: int | None,
 ) -> None:
-    """Correct `rows` samples at a time, and write them beside all else that the file holds."""
+    """Correct `rows` samples at a time (None: a block's), and write them beside all else that the file holds."""
     from ..adapters.anndata import provenance
     from ..adapters.anndata.kinds import check_real
     from ..adapters.anndata.matrices import dtype_of, rows_of

@@ -35,8 +35,7 @@ def correct_h5ad(args: argparse.Namespace) -> None:
     check_output_is_new(args)
     with opened(args.input, args.layer) as adata:
         matrix = adata.matrix()
-        # as if obs were the metadata's table
-        roles = Roles.from_arguments(argparse.Namespace(**vars(args) | {"metadata": args.input}), adata.header, [])
+        roles = adata.roles(args)
         described = roles.labels(adata.cells(roles.kinds), adata.samples)
         batch, keep, _ = described
         check_batches(args, batch)

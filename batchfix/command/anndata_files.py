@@ -109,6 +109,10 @@ class OpenAnnData:
         """Columns of obs as text, by name."""
         return {name: words_of(self.obs.iloc[:, self.header.index(name) - 1]) for name in names}
 
+    def roles(self, args: argparse.Namespace) -> Roles:
+        """What columns of obs are, as if it were the table of metadata."""
+        return Roles.from_arguments(argparse.Namespace(**vars(args) | {"metadata": self.path}), self.header, [])
+
     # ---- the matrix
 
     @property

@@ -90,7 +90,7 @@ def _of_table(args: argparse.Namespace) -> tuple[Roles, Labels]:
 def _of_anndata(args: argparse.Namespace) -> tuple[Roles, Labels]:
     """The same of the samples of an AnnData."""
     with opened(args.input) as adata:
-        roles = Roles.from_arguments(args, adata.header, [])
+        roles = adata.roles(args)
         return roles, partial(roles.labels, adata.cells(roles.kinds), adata.samples)
 
 

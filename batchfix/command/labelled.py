@@ -137,8 +137,7 @@ def _of_anndata(args: argparse.Namespace) -> tuple[Roles, Read]:
     """What the columns of obs are, and what reads the AnnData."""
     refuse_table_options(args, ("metadata", "samples", "ignore"))
     with opened(args.input, args.layer) as adata:
-        told = argparse.Namespace(**vars(_of_several(args)) | {"metadata": args.input})
-        roles = Roles.from_arguments(told, adata.header, [])
+        roles = adata.roles(_of_several(args))
 
     def read() -> tuple[pd.DataFrame, bool, dict[str, list[str]], list[str]]:
         with opened(args.input, args.layer) as adata:

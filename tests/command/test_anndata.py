@@ -13,7 +13,6 @@ from scipy import sparse
 
 from batchfix import ComBat, LinearCorrector, LogRatio, save_model
 from batchfix.cli import main
-from batchfix.command import anndata_apply
 from batchfix.datasets import make_lab
 
 anndata = pytest.importorskip("anndata")
@@ -58,7 +57,7 @@ def fitted(**options: object) -> ComBat:
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix, sparse.csc_matrix], ids=["dense", "csr", "csc"])
 @pytest.mark.parametrize("rows", [60, 7])
 def test_apply_gives_what_the_model_gives(said, monkeypatch, kind, rows) -> None:
-    monkeypatch.setattr(anndata_apply, "BLOCK_BYTES", 8 * 7 * rows)
+    monkeypatch.setattr("batchfix.adapters.sources.source.Source.block_bytes", 8 * 7 * rows)
     model, order = fitted(), [3, 0, 1, 6, 5, 2, 4]
     adata_of(kind(VALUES), genes=order).write_h5ad("new.h5ad")
     code, out, err = said("apply new.h5ad --model m -o out.h5ad")
@@ -74,7 +73,7 @@ def test_apply_gives_what_the_model_gives(said, monkeypatch, kind, rows) -> None
 
 
 def test_apply_learns_new_batches_from_all_their_samples(said, monkeypatch) -> None:
-    monkeypatch.setattr(anndata_apply, "BLOCK_BYTES", 8 * 7 * 5)
+    monkeypatch.setattr("batchfix.adapters.sources.source.Source.block_bytes", 8 * 7 * 5)
     old = OBS["run"] != OBS["run"].iloc[-1]
     model = ComBat().fit(TABLE[old], batch=OBS["run"][old])
     save_model(model, "m", notes={"batch": ["run"]})
